@@ -53,7 +53,8 @@ LOOP_REST = 5.0
 """Seconds between two loops: what a server does behind its last call (Docker alone starts containers for the next, of
 which each takes a core for a tenth of a second) falls on no other's."""
 CALL_REST = 0.04
-"""Seconds of rest after a call of a server that then makes a sandbox for the next, likewise."""
+"""Seconds of rest after each of the ways that are compared with a call in the sandbox: what a server does behind its
+answer, as making a sandbox for the next call, falls on no other, and each begins on caches that are as cold."""
 IMAGE = "busybox:1.36"
 FLAT = 2.0
 """MiB that memory may grow over the last three fifths of many calls: a thing kept for each would be more."""
@@ -154,16 +155,15 @@ async def sandboxed(rounds: int, kept: list[Report | Table]) -> list[Bar]:
         works |= {name: running(engine, contract) for name, engine in found.items()}
         # As users have it: nothing of the tool waits, but empty namespaces do, once the last call is answered.
         engine = await stack.enter_async_context(opened("own", warm=True))
-        works[ahead] = rested(making(engine, ToolContract.create_dagger_tool("noop", image, ECHO, warm=False)))
+        works[ahead] = making(engine, ToolContract.create_dagger_tool("noop", image, ECHO, warm=False))
         place = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         environment = {"PRAXIS_ENGINES__SANDBOX__LAUNCHER": "own"}
         for name, contract_of in ((CALL, CONTRACT), (waiting_call, CONTRACT.replace("warm: false\n", ""))):
             (directory := place / str(len(works))).mkdir()
             (directory / "contract.yaml").write_text(contract_of.format(image=image))
             works[name] = calling(await stack.enter_async_context(connected(serving(directory), environment)))
-        # What is made behind an answer falls on no other way.
-        works |= {name: rested(works[name]) for name in (CALL, waiting_call)}
         works[floor] = calling(await stack.enter_async_context(connected(BARE_SERVER)))
+        works = {name: rested(work) for name, work in works.items()}
         report = Report(title, await in_turns(works, rounds, against=dict.fromkeys(works.keys() - {BARE}, BARE)))
     kept.append(report)
     bare = report.row(BARE)

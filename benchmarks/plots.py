@@ -1,11 +1,12 @@
-"""Plots of a run's results: ``python -m benchmarks.plots RESULTS.json docs/performance``; SVG, written by hand."""
+"""Plots and tables of a run's results: ``python -m benchmarks.plots RESULTS.json docs/performance``; SVG, written by
+hand, and a page of Markdown."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -102,13 +103,58 @@ def memory(report: dict[str, Any]) -> str:
     )
 
 
+def page(results: dict[str, Any], plots: Mapping[str, str]) -> str:
+    """All tables as a page, each with its plot.
+
+    Args:
+        results: what ``--json`` has written.
+        plots: names of files by the titles of what they show.
+    """
+    machine = results["machine"]
+    load = " / ".join(f"{value:g}" for value in machine["load_before"])
+    parts = [
+        "# Results of the benchmarks",
+        f"{machine['date'][:10]}: {machine['cpu']}, {machine['cores']} cores, {machine['memory_mib'] // 1024} GiB, "
+        f"{machine['platform']}, Python {machine['python']}, mcp {machine['mcp']}; load before: {load}. Written by "
+        "`python -m benchmarks.plots` from [results.json](results.json); how to read it is in "
+        "[performance.md](../performance.md#read-it).",
+    ]
+    for report in results["reports"]:
+        title = report["title"]
+        parts += [f"## {title}", "\n".join(_table(report))]
+        if report["note"]:
+            parts.append(report["note"])
+        if title in plots:
+            parts.append(f"![{title}]({plots[title]})")
+    return "\n\n".join(parts) + "\n"
+
+
+def _table(report: dict[str, Any]) -> list[str]:
+    if "columns" in report:
+        columns = report["columns"]
+        lines = [f"| | {' | '.join(columns)} |", f"|---|{'--:|' * len(columns)}"]
+        return lines + [f"| {row['name']} | {' | '.join(map(_number, row['values']))} |" for row in report["rows"]]
+    lines = ["| | p50 ms | p90 ms | p99 ms | ratio | against |", "|---|--:|--:|--:|--:|---|"]
+    for row in report["rows"]:
+        times = " | ".join(_number(row[f"p{part}_ms"]) for part in (50, 90, 99))
+        ratio = f"{row['ratio']:.2f} x" if "ratio" in row else ""
+        lines.append(f"| {row['name']} | {times} | {ratio} | {row.get('against', '')} |")
+    return lines
+
+
+def _number(value: float) -> str:
+    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
 def main() -> None:
-    """Write the plots of a results file."""
+    """Write the plots and the page of a results file."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.plots", description=__doc__)
     parser.add_argument("results", type=Path, help="what --json has written")
     parser.add_argument("directory", type=Path, help="where the plots go")
     options = parser.parse_args()
-    reports = {report["title"]: report for report in json.loads(options.results.read_text())["reports"]}
+    results = json.loads(options.results.read_text())
+    reports = {report["title"]: report for report in results["reports"]}
+    plots: dict[str, str] = {}
     options.directory.mkdir(parents=True, exist_ok=True)
     for title, report in reports.items():
         name = "".join(letter if letter.isalnum() else "-" for letter in title.lower()).strip("-")
@@ -122,8 +168,10 @@ def main() -> None:
             continue
         while "--" in name:
             name = name.replace("--", "-")
-        (options.directory / f"{name}.svg").write_text(drawn, encoding="utf-8")
-        print(options.directory / f"{name}.svg")
+        plots[title] = f"{name}.svg"
+        (options.directory / plots[title]).write_text(drawn, encoding="utf-8")
+    (options.directory / "results.md").write_text(page(results, plots), encoding="utf-8")
+    print(f"{options.directory}: {len(plots)} plots, results.md")
 
 
 if __name__ == "__main__":

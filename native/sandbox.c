@@ -37,9 +37,9 @@
 
 #define CALL_PIDFD_OPEN 434
 
-/* Behind its end, of a sandbox that is to stay: the kernel takes it down while who is told of the end has other things to
- * do with the processor. */
-static const int64_t LONGEST_STAY = 60 * NANOSECONDS_PER_SECOND;
+/* Behind its end, of a sandbox that is to stay: to take one down is work for a processor, which who was told of the end
+ * has a use for. */
+static const int64_t STAY = NANOSECONDS_PER_SECOND / 125;
 
 enum { NAMESPACES = CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS }; /* of every sandbox */
 
@@ -248,15 +248,6 @@ static struct outcome run_call(const sigset_t *mask, bool *is_gone)
     return outcome_of_command(&started, &ending);
 }
 
-/* Until nobody reads what we say any more, or a signal asks us to leave; a minute at most. */
-static void stay(int reply)
-{
-    int signals = open_signals();
-    struct pollfd polled[] = {{.fd = reply}, {.fd = signals, .events = POLLIN}}; /* errors are always told */
-    if (signals >= 0)
-        poll_until(polled, 2, now() + LONGEST_STAY);
-}
-
 static int be_inside(struct inside *inside)
 {
     const char *where = NULL;
@@ -283,8 +274,8 @@ static int be_inside(struct inside *inside)
         reply_failure(inside->reply, &outcome, NULL);
     else if (is_gone) /* else the kernel keeps us, and so the outer one, until it is: who reads no end waits for that */
         reply_end(inside->reply, &outcome);
-    if ((given.layout.flags & LAYOUT_STAYS) != 0 && inside->reply >= 0)
-        stay(inside->reply);
+    if ((given.layout.flags & LAYOUT_STAYS) != 0)
+        signal_until(now() + STAY);
     return exit_status_of(&outcome);
 }
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
-
-import anyio
 
 from praxis_mcp.support.logs import logger, places
 
@@ -53,59 +51,6 @@ class BackgroundTasks:
         self._tasks.discard(task)
         if not task.cancelled() and (exc := task.exception()) is not None:
             logger.error("a background task ({}) ended by an error: {}", task.get_name(), places(exc))
-
-
-class SideTasks:
-    """Tasks next to the body of `side_tasks`.
-
-    Attributes:
-        scope: around body and tasks; where its deadline passes, what is left of them is cancelled, and nothing raised.
-    """
-
-    def __init__(self) -> None:
-        self.scope = anyio.CancelScope()
-        self.failure: BaseException | None = None
-        self._tasks: set[asyncio.Task[Any]] = set()
-
-    def start_soon(self, function: Callable[..., Coroutine[Any, Any, Any]], *arguments: object) -> None:
-        """Run it next to the body."""
-        task = asyncio.create_task(function(*arguments))
-        self._tasks.add(task)
-        task.add_done_callback(self._ended)
-
-    async def wait(self) -> None:
-        """Wait until all have ended."""
-        while self._tasks:
-            await asyncio.wait(self._tasks)
-
-    async def cancel(self) -> None:
-        """End all."""
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
-            with anyio.CancelScope(shield=True):
-                await self.wait()
-
-    def _ended(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (exc := task.exception()) is not None:
-            self.failure = self.failure or exc
-            self.scope.cancel()
-
-
-@asynccontextmanager
-async def side_tasks() -> AsyncIterator[SideTasks]:
-    """As a task group, for a body that mostly needs no tasks: a group waits a round of the event loop all the same. The
-    first exception of a task breaks the body off, and leaves as itself."""
-    side = SideTasks()
-    with side.scope:
-        try:
-            yield side
-            await side.wait()
-        finally:
-            await side.cancel()
-    if side.failure is not None:
-        raise side.failure
 
 
 @contextmanager

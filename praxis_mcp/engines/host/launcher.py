@@ -59,8 +59,9 @@ from praxis_mcp.support.processes import OWNER_VARIABLE, Owner, SupervisedTree
 
 LAUNCHER_PROBE_TIMEOUT = 4.0
 """Seconds for trying it out."""
-MOST_LEAVING = 32
-"""Sandboxes whose calls are answered and that have not left yet; with more, a call waits for its own to leave."""
+MOST_LEAVING, FEW_LEAVING = 32, 2
+"""Sandboxes whose calls are answered and that have not left yet; with as many as the first, a call waits for its own to
+leave, and with fewer than the second, its own stays until the answer has gone out."""
 PROBE_ATTEMPTS = 3
 """A trial that was killed, by the out-of-memory killer say, shows nothing of this machine; and what it decides stays
 for the life of the server."""
@@ -159,7 +160,9 @@ class OwnLauncher(Launcher):
             # Until praxis-init has left, its mounts keep the file systems busy that they are of, one of which may be
             # unmounted or removed right behind the answer: only what has nothing but an image ends early.
             early = None if sandboxed.layout.descriptors else early
-            encode = partial(encode_sandbox, call=call_of(plan, sandboxed), stays=early is not None)
+            # Where calls come one behind the other, each would be in the way of the next: they had better go at once.
+            stays = early is not None and len(early.later) < FEW_LEAVING
+            encode = partial(encode_sandbox, call=call_of(plan, sandboxed), stays=stays)
             descriptors = pack(plan, sandboxed, group, held, encode)
 
             def on_start() -> None:

@@ -14,9 +14,9 @@ from typing import IO
 
 import anyio
 import anyio.to_thread
+from anyio.abc import TaskGroup
 
 from praxis_mcp.engines.output import StreamCollector
-from praxis_mcp.support.tasks import SideTasks
 
 _PIECE = 256 * 1024
 # Fewer, larger reads. Not the most the kernel grants (1 MiB): a user's pipes share 64 MiB, beyond which every program
@@ -24,7 +24,7 @@ _PIECE = 256 * 1024
 _PIPE_SIZE = 256 * 1024
 _LONG = 32 * 1024
 """Bytes at once from which on a larger pipe pays."""
-_LOOKED_AT_AFTER = 0.004
+READ_AFTER = 0.004
 """Seconds for which a pipe fills by itself: most commands of milliseconds have ended then, and all that they wrote is
 read at once, without a round of the event loop for each pipe."""
 _F_SETPIPE_SZ, _F_GETPIPE_SZ = 1031, 1032
@@ -40,21 +40,19 @@ class PipeReader:
             leaves there.
     """
 
-    def __init__(self, stream: IO[bytes], into: StreamCollector, tasks: SideTasks) -> None:
+    def __init__(self, stream: IO[bytes], into: StreamCollector, tasks: TaskGroup) -> None:
         self._stream = stream
         self._into = into
         self._tasks = tasks
         self._loop = asyncio.get_running_loop()
         self._is_watched = False
         self._is_taken = False  # to its end, or by a task
-        self._watching: asyncio.TimerHandle | None = None
         self._ended: asyncio.Future[None] = self._loop.create_future()
         if sys.platform == "win32":
             self._is_taken = True
             self._tasks.start_soon(self._read_on, b"")
         else:
             os.set_blocking(stream.fileno(), False)
-            self._watching = self._loop.call_later(_LOOKED_AT_AFTER, self._watch)
 
     async def finish(self, *, at_once: bool = False) -> None:
         """Return at the pipe's end. Once every writer has ended, that is at once: what is in the pipe, and its end, are
@@ -70,7 +68,7 @@ class PipeReader:
         if at_once and not self._is_taken:
             self._unwatch()
         elif not self._ended.done():
-            self._watch()
+            self.watch()
             await self._ended
 
     def close(self) -> None:
@@ -99,7 +97,8 @@ class PipeReader:
             self._ended.set_result(None)
         return False
 
-    def _watch(self) -> None:
+    def watch(self) -> None:
+        """Read whenever there is something."""
         if not (self._is_taken or self._is_watched):
             self._is_watched = True
             self._loop.add_reader(self._stream.fileno(), self._read)
@@ -109,8 +108,6 @@ class PipeReader:
         self._unwatch()
 
     def _unwatch(self) -> None:
-        if self._watching is not None:
-            self._watching.cancel()
         if self._is_watched:
             self._is_watched = False
             self._loop.remove_reader(self._stream.fileno())
@@ -138,7 +135,7 @@ async def _next(descriptor: int) -> bytes:
             return os.read(descriptor, _PIECE)
 
 
-def feed(stream: IO[bytes], data: bytes, tasks: SideTasks) -> None:
+def feed(stream: IO[bytes], data: bytes, tasks: TaskGroup) -> None:
     """Write all of it and close, in a task where that needs a wait. A command may end, or close its input, before it
     has read everything."""
     if sys.platform != "win32":

@@ -6,11 +6,12 @@ bounded whatever the tool writes.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Self
@@ -18,22 +19,23 @@ from typing import Self
 import anyio
 import anyio.to_thread
 
-from praxis_mcp.engines.host.pipes import PipeReader, feed, readable
+from praxis_mcp.engines.host.pipes import READ_AFTER, PipeReader, feed, readable
 from praxis_mcp.engines.outcomes import HOST, start_failure
 from praxis_mcp.engines.output import StreamCollector
 from praxis_mcp.errors import ExecutionError
 from praxis_mcp.support.logs import logger
 from praxis_mcp.support.praxis_init import EXIT_SIGNAL_BASE, Ended
 from praxis_mcp.support.processes import ProcessTree
-from praxis_mcp.support.tasks import BackgroundTasks, side_tasks
+from praxis_mcp.support.tasks import BackgroundTasks, unwrapped
 
 PROCESS_KILL_TIMEOUT = 10.0
 """Seconds after which a process that survives SIGKILL (a dead disk, another user's) is abandoned."""
 PIPES_DRAIN_TIMEOUT = 5.0
 """Seconds for reading what is left in the pipes once every process has ended."""
-LEAVE_AFTER = 0.005
-"""Seconds from the early end of a call until its program is seen off: at once, that would take the interpreter from
-what writes the record that the answer waits for, which is 0.2 ms."""
+LEAVE_AFTER = 0.015
+"""Seconds from the early end of a call until its program is seen off, and has mostly left by itself: at once, that
+would take the interpreter from what writes the record that the answer waits for, which is 0.2 ms."""
+
 _REPORT_PIECE = 64 * 1024
 
 
@@ -73,12 +75,9 @@ class ReportPipe:
     """A pipe through which a program says how it went. A context manager, which owns both ends.
 
     Attributes:
-        is_taken: whether somebody else closes its end for reading.
         read_end: what it says is read there.
         write_end: what the program inherits.
     """
-
-    is_taken: bool = False
 
     def __enter__(self) -> Self:
         self.read_end, self.write_end = os.pipe()
@@ -86,13 +85,8 @@ class ReportPipe:
         return self
 
     def __exit__(self, *_: object) -> None:
-        os.close(self.write_end)
-        if not self.is_taken:
-            self.close()
-
-    def close(self) -> None:
-        """Nobody reads it any more."""
         os.close(self.read_end)
+        os.close(self.write_end)
 
     def is_complete(self) -> bool:
         """Whether it has said all, and its command is gone. Not known by default."""
@@ -159,27 +153,32 @@ async def run_process(
     processes = tree(process)
     deadline = anyio.CancelScope(deadline=anyio.current_time() + timeout)
     readers: list[PipeReader] = []
+    reading: asyncio.TimerHandle | None = None
     try:
-        async with side_tasks() as tasks:
-            try:
-                if process.stdin is not None:
-                    feed(process.stdin, launch.stdin or b"", tasks)
-                for stream, into in ((process.stdout, stdout), (process.stderr, stderr)):
-                    if stream is not None:
-                        readers.append(PipeReader(stream, into, tasks))
-                with deadline:
-                    await exit_of(process, early)
-                    if early is not None and process.returncode is None:
-                        early.is_taken = early.report.is_taken = True
-            finally:
-                if early is not None and early.is_taken:
-                    early.later.start(partial(_leave, process, processes, early), "see a sandbox off")
-                elif process.returncode is None or not processes.is_gone:
-                    with anyio.CancelScope(shield=True):
-                        await end_process(process, processes)
-            tasks.scope.deadline = anyio.current_time() + PIPES_DRAIN_TIMEOUT
-            for reader in readers:
-                await reader.finish(at_once=early is not None and early.is_taken)
+        with unwrapped():
+            async with anyio.create_task_group() as tasks:
+                try:
+                    if process.stdin is not None:
+                        feed(process.stdin, launch.stdin or b"", tasks)
+                    for stream, into in ((process.stdout, stdout), (process.stderr, stderr)):
+                        if stream is not None:
+                            readers.append(PipeReader(stream, into, tasks))
+                    reading = asyncio.get_running_loop().call_later(READ_AFTER, _watch, readers)
+                    with deadline:
+                        await exit_of(process, early)
+                        if early is not None and process.returncode is None:
+                            early.is_taken = True
+                finally:
+                    if reading is not None:
+                        reading.cancel()
+                    if early is not None and early.is_taken:
+                        early.later.start(partial(_leave, process, processes, early.release), "see a sandbox off")
+                    elif process.returncode is None or not processes.is_gone:
+                        with anyio.CancelScope(shield=True):
+                            await end_process(process, processes)
+                tasks.cancel_scope.deadline = anyio.current_time() + PIPES_DRAIN_TIMEOUT
+                for reader in readers:
+                    await reader.finish(at_once=early is not None and early.is_taken)
     finally:
         if early is None or not early.is_taken:
             processes.close()
@@ -193,6 +192,11 @@ async def run_process(
     code = process.returncode
     assert code is not None
     return Ended.by_code(EXIT_SIGNAL_BASE - code if code < 0 else code, timed_out=deadline.cancelled_caught)
+
+
+def _watch(readers: Sequence[PipeReader]) -> None:
+    for reader in readers:
+        reader.watch()
 
 
 def start_process(launch: Launch) -> subprocess.Popen[bytes]:
@@ -249,14 +253,11 @@ async def exit_of(process: subprocess.Popen[bytes], early: EarlyEnd | None = Non
         os.close(pidfd)
 
 
-async def _leave(process: subprocess.Popen[bytes], tree: ProcessTree, early: EarlyEnd) -> None:
+async def _leave(process: subprocess.Popen[bytes], tree: ProcessTree, release: Callable[[], Awaitable[None]]) -> None:
     """Wait for a program whose command has ended; bounded. One that does not leave is killed, at once where this is
     cancelled: its engine is closed."""
     try:
-        try:
-            await anyio.sleep(LEAVE_AFTER)
-        finally:
-            early.report.close()
+        await anyio.sleep(LEAVE_AFTER)
         with anyio.move_on_after(PROCESS_KILL_TIMEOUT):
             await exit_of(process)
         if process.returncode is None or not tree.is_gone:
@@ -268,7 +269,7 @@ async def _leave(process: subprocess.Popen[bytes], tree: ProcessTree, early: Ear
         raise
     finally:
         tree.close()
-        await early.release()
+        await release()
 
 
 def _open_pidfd(pid: int) -> int | None:

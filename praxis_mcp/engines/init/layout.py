@@ -125,7 +125,7 @@ def encode_sandbox(layout: SandboxLayout, call: WaitCall, *, stays: bool = False
     Args:
         layout: the sandbox.
         call: the command.
-        stays: it is there, with nothing of the command, until nobody reads its reply any more.
+        stays: whether it is there, with nothing of the command, for a moment behind its reply.
 
     Raises:
         FramingError: a field is malformed or out of its bounds; says which.

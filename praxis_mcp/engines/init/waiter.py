@@ -43,7 +43,7 @@ from praxis_mcp.engines.output import StreamCollector, StreamName
 from praxis_mcp.errors import ExecutionError
 from praxis_mcp.plans.model import CallFile, Plan
 from praxis_mcp.support.praxis_init import Ended, EndKind
-from praxis_mcp.support.tasks import side_tasks
+from praxis_mcp.support.tasks import unwrapped
 from praxis_mcp.support.text import printable
 
 if TYPE_CHECKING:
@@ -333,10 +333,13 @@ class Waiter:
             # The other side reads whatever happens: no task is needed for that, which would wait for its turn.
             await send()
             return await self._receive(collectors, trees)
-        async with side_tasks() as tasks:
-            tasks.start_soon(send)
-            end = await self._receive(collectors, trees)
-            await tasks.cancel()
+        end: Ended | None = None
+        with unwrapped():
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(send)
+                end = await self._receive(collectors, trees)
+                tasks.cancel_scope.cancel()
+        assert end is not None
         return end
 
     async def _receive(self, collectors: Mapping[StreamName, StreamCollector], trees: Sequence[Tree]) -> Ended:

@@ -275,6 +275,7 @@ class WarmPool(Generic[K, T]):
         """Remove all, and wait for it, at most `POOL_CLOSE_TIMEOUT`."""
         if self._waking is not None:
             self._waking.cancel()
+            self._waking = None
         if self._tending is not None:
             self._tending.cancel()
         self.drop(lambda item: True)
@@ -325,12 +326,13 @@ class WarmPool(Generic[K, T]):
     def _stir(self) -> None:
         self._stirred = time.monotonic()
         # Nothing is made before that anyway, and what wakes meanwhile takes the interpreter from the call.
-        if self._waking is None or self._waking.when() < asyncio.get_running_loop().time():
+        if self._waking is None and self._settings.enabled:
             self._waking = asyncio.get_running_loop().call_later(LEAST_QUIET, self._start_tending)
 
     # --- in the background --------------------------------------------------------------------------------------------
 
     def _start_tending(self) -> None:
+        self._waking = None
         if self._tending is None and self._settings.enabled:
             self._tending = anyio.CancelScope()
             self._background.start(self._tend, "tending warm ones")
