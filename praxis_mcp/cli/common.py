@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 YOUNG_OBJECTS = 20_000
-"""Objects made, less those that have gone by themselves, after which the youngest are looked through: some megabytes."""
+"""Objects made, less those that have gone by themselves, after which the youngest are looked through: some MiB."""
 FULL_COLLECTIONS = 10
 """Full collections of garbage after which everything that stays has been made."""
 EXIT_USAGE = 2
