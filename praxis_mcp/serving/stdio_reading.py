@@ -21,6 +21,7 @@ from pydantic import ValidationError
 from praxis_mcp.serving.stdio_writing import SERVER_ENDED, Outgoing, refusal
 from praxis_mcp.serving.wire import Wire, tells_readiness
 from praxis_mcp.support.logs import logger
+from praxis_mcp.support.tasks import settle
 
 MAX_STDIO_MESSAGE = 64 * 1024 * 1024
 """Bytes of one message; a longer one is refused, and skipped to its end."""
@@ -66,8 +67,8 @@ class Incoming(ObjectReceiveStream[SessionMessage | Exception]):
     def close(self) -> None:
         """Who waits for a message finds the end."""
         self._is_closed = True
-        if self._ready is not None and not self._ready.done():
-            self._ready.set_result(None)
+        if self._ready is not None:
+            settle(self._ready)
         if self._pieces is not None:
             self._pieces.close()
 
@@ -83,7 +84,7 @@ class Incoming(ObjectReceiveStream[SessionMessage | Exception]):
         loop = asyncio.get_running_loop()
         while not self._is_closed:
             ready = self._ready = loop.create_future()
-            loop.add_reader(self._descriptor, _settle, ready)
+            loop.add_reader(self._descriptor, settle, ready)
             try:
                 await ready
             finally:
@@ -119,11 +120,6 @@ async def _decode_somewhere(line: bytes | None) -> SessionMessage | JSONRPCError
     if line is not None and len(line) > _DECODED_AT_ONCE:
         return await anyio.to_thread.run_sync(_decode, line)
     return _decode(line)
-
-
-def _settle(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
 
 
 def _read_some(descriptor: int) -> bytes:

@@ -77,10 +77,11 @@ def resolve(waiting: Sequence[asyncio.Future[None]]) -> None:
     """Have futures of any event loops be done, from any thread."""
     for loop in {future.get_loop() for future in waiting}:
         with suppress(RuntimeError):  # it has ended, and nobody waits any more
-            loop.call_soon_threadsafe(_set, [future for future in waiting if future.get_loop() is loop])
+            loop.call_soon_threadsafe(settle, *(future for future in waiting if future.get_loop() is loop))
 
 
-def _set(futures: Sequence[asyncio.Future[None]]) -> None:
+def settle(*futures: asyncio.Future[None]) -> None:
+    """Have futures be done that are not, from their own loop."""
     for future in futures:
         if not future.done():
             future.set_result(None)

@@ -17,6 +17,7 @@ import anyio.to_thread
 from anyio.abc import TaskGroup
 
 from praxis_mcp.engines.output import StreamCollector
+from praxis_mcp.support.tasks import settle
 
 _PIECE = 256 * 1024
 # Fewer, larger reads. Not the most the kernel grants (1 MiB): a user's pipes share 64 MiB, beyond which every program
@@ -170,16 +171,11 @@ async def readable(*descriptors: int) -> None:
     ready: asyncio.Future[None] = loop.create_future()
     try:
         for descriptor in descriptors:
-            loop.add_reader(descriptor, _settle, ready)
+            loop.add_reader(descriptor, settle, ready)
         await ready
     finally:
         for descriptor in descriptors:
             loop.remove_reader(descriptor)
-
-
-def _settle(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
 
 
 def _size(descriptor: int) -> int:

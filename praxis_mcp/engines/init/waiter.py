@@ -329,8 +329,7 @@ class Waiter:
         is_short: bool,
     ) -> Ended:
         """Send the call, and receive until it ends."""
-        if is_short and not trees:
-            # The other side reads whatever happens: no task is needed for that, which would wait for its turn.
+        if is_short and not trees:  # which the other side reads whatever happens: no task has to wait for its turn
             await send()
             return await self._receive(collectors, trees)
         end: Ended | None = None

@@ -9,8 +9,8 @@ from typing import Literal, Protocol
 from praxis_mcp.execution.records.row import StoredRun
 
 Dialect = Literal["sqlite", "postgres"]
-Pieces = Sequence[tuple[str, str, bytes]]
-"""Output of runs that have not ended, in order: run, stream, bytes."""
+Pieces = Iterable[tuple[str, str, bytes]]
+"""Output of runs that have not ended, in order: run, stream, bytes. Gone through once."""
 
 
 @dataclass(frozen=True, slots=True)

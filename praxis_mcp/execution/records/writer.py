@@ -11,6 +11,7 @@ from contextlib import suppress
 from praxis_mcp.errors import RecordsUnavailable
 from praxis_mcp.execution.records.audit import AuditTrail, Line, line_of
 from praxis_mcp.execution.records.database import Database, Pieces
+from praxis_mcp.execution.records.live_output import LiveOutput, pieces_in
 from praxis_mcp.execution.records.recent import RecentRuns
 from praxis_mcp.execution.records.row import StoredRun
 from praxis_mcp.execution.records.upkeep import Upkeep
@@ -40,10 +41,6 @@ CLOSE_TIMEOUT = 5.0
 """Seconds that the last records may take to be written."""
 _ALMOST = 0.01
 """Seconds by which a timer may be early."""
-_LIVE_PER_RUN = 8 * 1024 * 1024
-"""Bytes of output of one run that are written while it goes on; all of it is there once it has ended."""
-_OVERHEAD = 128
-"""Bytes that a piece of output takes up besides what it holds: a tool may write a byte at a time."""
 
 
 class RecordWriter:
@@ -84,9 +81,7 @@ class RecordWriter:
         self._recent = RecentRuns(MOST_HELD)
         self._begun: dict[str, Callable[[], StoredRun]] = {}
         self._begun_at = 0.0
-        self._live: dict[str, list[tuple[str, bytearray]]] = {}
-        self._live_written: dict[str, int] = {}
-        self._live_held = 0
+        self._live = LiveOutput(MOST_HELD)
         self._live_at = 0.0
         self._waiting: list[asyncio.Future[None]] = []
         self._thread: threading.Thread | None = None
@@ -119,7 +114,7 @@ class RecordWriter:
                 self._waiting.append(future)
             if self._trail is not None:
                 self._add_line(line_of(run))
-            self._forget_live(run.id)
+            self._live.forget(run.id)
             self._wake_now()
             if self._thread is None:
                 self._start()
@@ -167,24 +162,14 @@ class RecordWriter:
     def put_output(self, run_id: str, stream: str, data: bytes) -> None:
         """Have a piece of the output of a run that goes on written before long; dropped where there is too much."""
         with self._lock:
-            written = self._live_written.get(run_id, 0)
-            if self._is_closing or written > _LIVE_PER_RUN or self._live_held > MOST_HELD:
-                self._live_written[run_id] = _LIVE_PER_RUN + 1  # a gap would put all that follows in the wrong place
+            if self._is_closing:
                 return
-            if not self._live:
+            waits = bool(self._live)
+            self._live.add(run_id, stream, data)
+            if self._live and not waits:
                 # Most runs have ended by then, and their output is written with their end.
                 self._live_at = time.monotonic() + LIVE_EVERY
                 self._wake_after(LIVE_EVERY)
-            pieces = self._live.setdefault(run_id, [])
-            before = _live_weight(pieces[-1:])
-            if pieces and pieces[-1][0] == stream:
-                pieces[-1][1].extend(data)
-            else:
-                pieces.append((stream, bytearray(data)))
-                before = 0
-            added = _live_weight(pieces[-1:]) - before
-            self._live_written[run_id] = written + added
-            self._live_held += added
 
     def wake(self) -> None:
         """Open the database and look for what killed servers left, though there is nothing to write yet."""
@@ -238,10 +223,6 @@ class RecordWriter:
         # A disk that hangs does not keep the process from ending.
         self._thread = threading.Thread(target=self._run, name="praxis-mcp records", daemon=True)
         self._thread.start()
-
-    def _forget_live(self, run_id: str) -> None:
-        self._live_written.pop(run_id, None)
-        self._live_held -= _live_weight(self._live.pop(run_id, []))
 
     def _add_line(self, line: Line) -> None:
         self._lines.append(line)
@@ -361,9 +342,9 @@ class RecordWriter:
     def _write_waiting(self, database: Database) -> None:
         with self._lock:
             runs, self._runs, self._held = self._runs, {}, 0
-            live: dict[str, list[tuple[str, bytearray]]] = {}
-            if self._live and time.monotonic() >= self._live_at - _ALMOST:
-                live, self._live, self._live_held = self._live, {}, 0
+            is_due = self._live and time.monotonic() >= self._live_at - _ALMOST
+            live = self._live.take() if is_due else {}
+            putting_out = list(live)
             waiting, self._waiting = self._waiting, []
             self._is_urgent = False
         failure: RecordsUnavailable | None = None
@@ -374,16 +355,14 @@ class RecordWriter:
 
         began = time.monotonic()
         try:
-            pieces = [(run_id, stream, bytes(data)) for run_id, each in live.items() for stream, data in each]
-            if runs or pieces:
+            if runs or live:
                 # The trail first, so that nothing is recorded that it lacks.
-                self._write(database, runs, pieces, append)
+                self._write(database, runs, pieces_in(live), append)
             append()
         except BaseException:
             append()
             with self._lock:
-                for run_id in live.keys() & self._live_written.keys():  # those that have not ended meanwhile
-                    self._live_written[run_id] = _LIVE_PER_RUN + 1
+                self._live.give_up(putting_out)
                 newer = self._runs
                 self._runs = {key: run for key, run in runs.items() if key not in newer} | newer
                 self._held = sum(run.weight for run in self._runs.values())
@@ -410,7 +389,7 @@ class RecordWriter:
             self._runs = recent | self._runs
             self._held = sum(run.weight for run in self._runs.values())
             if recent:  # of the output of others, pieces may be gone, too
-                self._live_written = dict.fromkeys(self._live_written, _LIVE_PER_RUN + 1)
+                self._live.give_all_up()
 
     def _write(
         self, database: Database, runs: dict[str, StoredRun], pieces: Pieces, before: Callable[[], None]
@@ -444,7 +423,3 @@ class RecordWriter:
             logger.error("records of runs are lost by a defect: {}", places(exc))
         elif not was_behind:
             logger.warning("runs are not recorded for now: {}", exc)
-
-
-def _live_weight(pieces: list[tuple[str, bytearray]]) -> int:
-    return sum(_OVERHEAD + len(data) for _, data in pieces)
