@@ -1,5 +1,5 @@
-"""Plots and tables of a run's results: ``python -m benchmarks.plots RESULTS.json docs/performance``; SVG, written by
-hand, and a page of Markdown."""
+"""Plots and tables of a run's results: ``python -m benchmarks.plots RESULTS.json docs``; SVG, written by hand, and a
+page of Markdown."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import Any
 
 WIDTH, LABEL, BAR, GAP, TOP = 820, 220, 16, 8, 46
 OURS, BARE = "#2563eb", "#9ca3af"
+PAGE, PLOTS = "benchmarks.md", "performance"
 
 
 @dataclass(frozen=True)
@@ -116,8 +117,8 @@ def page(results: dict[str, Any], plots: Mapping[str, str]) -> str:
         "# Results of the benchmarks",
         f"{machine['date'][:10]}: {machine['cpu']}, {machine['cores']} cores, {machine['memory_mib'] // 1024} GiB, "
         f"{machine['platform']}, Python {machine['python']}, mcp {machine['mcp']}; load before: {load}. Written by "
-        "`python -m benchmarks.plots` from [results.json](results.json); how to read it is in "
-        "[performance.md](../performance.md#read-it).",
+        "`python -m benchmarks.plots` from `performance/results.json`; how to read it is in "
+        "[performance.md](performance.md#read-it).",
     ]
     for report in results["reports"]:
         title = report["title"]
@@ -150,12 +151,12 @@ def main() -> None:
     """Write the plots and the page of a results file."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.plots", description=__doc__)
     parser.add_argument("results", type=Path, help="what --json has written")
-    parser.add_argument("directory", type=Path, help="where the plots go")
+    parser.add_argument("directory", type=Path, help="the directory of the page; the plots go below it")
     options = parser.parse_args()
     results = json.loads(options.results.read_text())
     reports = {report["title"]: report for report in results["reports"]}
     plots: dict[str, str] = {}
-    options.directory.mkdir(parents=True, exist_ok=True)
+    (options.directory / PLOTS).mkdir(parents=True, exist_ok=True)
     for title, report in reports.items():
         name = "".join(letter if letter.isalnum() else "-" for letter in title.lower()).strip("-")
         if title.endswith("until the end") or title.startswith(("echo hi, paced", "echo hi, a burst")):
@@ -168,10 +169,10 @@ def main() -> None:
             continue
         while "--" in name:
             name = name.replace("--", "-")
-        plots[title] = f"{name}.svg"
+        plots[title] = f"{PLOTS}/{name}.svg"
         (options.directory / plots[title]).write_text(drawn, encoding="utf-8")
-    (options.directory / "results.md").write_text(page(results, plots), encoding="utf-8")
-    print(f"{options.directory}: {len(plots)} plots, results.md")
+    (options.directory / PAGE).write_text(page(results, plots), encoding="utf-8")
+    print(f"{options.directory}: {PAGE}, {len(plots)} plots")
 
 
 if __name__ == "__main__":

@@ -37,8 +37,8 @@
 
 #define CALL_PIDFD_OPEN 434
 
-/* Behind its end, of a sandbox that is to stay: to take one down is work for a processor, which who was told of the end
- * has a use for. */
+/* Behind its end, of a sandbox that is to stay: to take one down is work for a processor, which the server needs then for
+ * the answer. */
 static const int64_t STAY = NANOSECONDS_PER_SECOND / 125;
 
 enum { NAMESPACES = CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS }; /* of every sandbox */

@@ -1,4 +1,4 @@
-"""Messages from a client on a pipe, a socket or a file, one JSON text a line; what is none is answered."""
+"""Messages from a client on a pipe, a socket or a file, one JSON text a line; anything else is answered."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ ReadStream = ObjectReceiveStream[SessionMessage | Exception]
 
 
 class Incoming(ObjectReceiveStream[SessionMessage | Exception]):
-    """Messages from the client, read when they are asked for. What is none is refused.
+    """Messages from the client, read when they are asked for. Any other line is refused.
 
     Args:
         wire: where they come from.
