@@ -54,10 +54,20 @@ _BOUNDS = {
 
 def did_you_mean(name: str, choices: Iterable[str]) -> str:
     """`` (did you mean "text"?)``, with its leading space, or nothing."""
+    return as_question(closest(name, choices))
+
+
+def closest(name: str, choices: Iterable[str]) -> str:
+    """The choice that a misspelled name most likely means, or nothing."""
     if len(name) > 2 * _MAX_SHOWN_VALUE:
         return ""  # nobody mistypes that, and each comparison takes time that grows with the product of both lengths
     close = difflib.get_close_matches(name, list(islice(choices, _MOST_GUESSES)), n=1)
-    return f' (did you mean "{close[0]}"?)' if close else ""
+    return close[0] if close else ""
+
+
+def as_question(meant: str) -> str:
+    """See `did_you_mean`, of what `closest` found."""
+    return f' (did you mean "{meant}"?)' if meant else ""
 
 
 def quoted(name: str) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from praxis_mcp.contracts.problems import did_you_mean, shape
+from praxis_mcp.contracts.problems import as_question, closest, did_you_mean, shape
 from praxis_mcp.diagnostics import Diagnostic, Keys, Severity, dotted
 
 if TYPE_CHECKING:
@@ -81,6 +81,7 @@ class Findings:
         lenient: the document is written in one of the older spellings, where an unknown key is a warning.
         diagnostics: what was found so far, each fault once, and no more than `MOST_FINDINGS` of them.
         has_errors: whether the contract cannot be used.
+        misspelled: keys at the root that are not there, because one that was refused was most likely meant to be it.
     """
 
     path: Path | None
@@ -88,11 +89,20 @@ class Findings:
     lenient: bool = False
     diagnostics: list[Diagnostic] = field(default_factory=list)
     has_errors: bool = False
+    misspelled: set[str] = field(default_factory=set)
     _seen: set[tuple[Keys, str]] = field(default_factory=set)
 
     def hint(self, name: str, choices: Iterable[str]) -> str:
-        """`did_you_mean`, but nothing where no further finding is taken: a guess takes a tenth of a millisecond."""
-        return "" if len(self.diagnostics) >= MOST_FINDINGS else did_you_mean(name, choices)
+        """`did_you_mean`, of a `guess`."""
+        return as_question(self.guess(name, choices))
+
+    def guess(self, name: str, choices: Iterable[str]) -> str:
+        """`closest`, but nothing where no further finding is taken: a guess takes a tenth of a millisecond."""
+        return "" if len(self.diagnostics) >= MOST_FINDINGS else closest(name, choices)
+
+    def to_show(self) -> list[Diagnostic]:
+        """The diagnostics, but for what is said of a key only because it was misspelled: one error says it."""
+        return [item for item in self.diagnostics if item.field not in self.misspelled]
 
     def error(self, keys: Keys, message: str, remedy: str = "", code: str = "") -> None:
         """Something that keeps the contract out of the catalog; or an error of the check of that code."""

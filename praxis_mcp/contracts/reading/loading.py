@@ -113,7 +113,7 @@ def load_text(
     findings = Findings(path, document, lenient=is_older(document.data))
     contract = _build(findings, check=check)
     # A key that is missing has no line: it comes first, with what concerns the whole.
-    found = tuple(sorted(findings.diagnostics, key=lambda item: (item.path != path, item.line, item.column)))
+    found = tuple(sorted(findings.to_show(), key=lambda item: (item.path != path, item.line, item.column)))
     return LoadedContract(None if findings.has_errors else contract, found)
 
 

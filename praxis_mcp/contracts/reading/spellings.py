@@ -27,7 +27,7 @@ from praxis_mcp.contracts.model import (
     engine_names,
     spec_type,
 )
-from praxis_mcp.contracts.problems import quoted, shape
+from praxis_mcp.contracts.problems import as_question, quoted, shape
 from praxis_mcp.contracts.reading.findings import Findings, validate_fields
 from praxis_mcp.contracts.reading.parameters import Parameters, map_schema, read_parameters
 from praxis_mcp.contracts.specs import AnyEngineSpec
@@ -308,7 +308,12 @@ def _unknown_key(key: str, findings: Findings, reading: Reading) -> None:
         return
     known = CONTRACT_KEYS if place is not None else (*CONTRACT_KEYS, *SPEC_KEYS)
     remedy = _instead(key, fields, "Fix or remove it.", f" in {place}" if place is not None else "")
-    _unknown(key, (key,), f'"{key}" is unknown{findings.hint(key, known)}.', remedy, findings)
+    meant = findings.guess(key, known)
+    if meant and place is None and meant not in findings.document.data:
+        findings.misspelled.add(meant)
+        if meant in ("image", "build"):  # by which the engine needs no name
+            findings.misspelled.add("engine")
+    _unknown(key, (key,), f'"{key}" is unknown{as_question(meant)}.', remedy, findings)
 
 
 def _examples(value: Any, findings: Findings, reading: Reading) -> list[Example]:

@@ -63,7 +63,6 @@ class TestFiles:
         assert loaded.contract is not None
         assert loaded.contract.description == "Emoji: 😀"
         assert found('{\n"name": "t",\n"description": "d",\n"image": "x",\n"comand": ["x"]\n}', "contract.json") == [
-            "1 command: This is missing. " + 'Write a list of words, such as ["python", "/tool/main.py"].',
             '5 comand: "comand" is unknown (did you mean "command"?). Fix or remove it.',
         ]
 
@@ -271,6 +270,33 @@ class TestParameters:
 
 class TestContract:
     @pytest.mark.parametrize(
+        ("key", "written"),
+        [
+            ("image", "imge"),
+            ("image", "images"),
+            ("command", "comand"),
+            ("name", "nme"),
+            ("engine", "engin"),
+            ("description", "descripton"),
+        ],
+    )
+    def test_a_misspelled_key_is_one_error_and_that_the_right_one_is_missing_is_not_another(
+        self, key: str, written: str
+    ) -> None:
+        for engine in ("engine: docker\n", "" if key != "engine" else "engine: local\n"):
+            text = f"name: t\ndescription: d\n{engine}image: busybox\ncommand: [x]\n"
+            (finding,) = found(text.replace(f"{key}:", f"{written}:"))
+            assert f'{written}: "{written}" is unknown (did you mean "{key}"?).' in finding
+
+    def test_what_is_missing_is_said_where_no_key_was_meant_to_be_it(self) -> None:
+        assert found("name: t\ndescription: d\nimage: x\nfoo: [x]\n") == [
+            '1 command: This is missing. Write a list of words, such as ["python", "/tool/main.py"].',
+            '4 foo: "foo" is unknown. Fix or remove it.',
+        ]
+        texts = found("name: t\ndescription: d\nimage: x\ncommand: 1\ncomand: [x]\n")
+        assert len(texts) == 2, "the right one is there, and wrong"
+
+    @pytest.mark.parametrize(
         ("text", "finding"),
         [
             ("image: x\ncommand: [x]\n", "name: This is missing."),
@@ -318,7 +344,7 @@ class TestContract:
     def test_everything_wrong_is_reported_at_once(self) -> None:
         text = "nam: t\nimage: x\ntimeout: -1\nparameters:\n  a: {type: strng}\n  b: {bind: {env: PATH}}\n"
         assert [line.split(": ")[0] for line in found(text)] == [
-            "1 command", "1 nam", "1 name", "1 description", "3 timeout", "5 parameters.a.type", "6 parameters.b.bind",
+            "1 command", "1 nam", "1 description", "3 timeout", "5 parameters.a.type", "6 parameters.b.bind",
         ]  # fmt: skip
 
     def test_a_tool_without_description_or_with_a_long_name_is_warned_of(self) -> None:
