@@ -37,6 +37,8 @@ ToolsetOption = Annotated[
     typer.Option("--toolset", help="Only the tools of this toolset of the settings; may be given more than once."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+PORT = "Port of the server; 0 is any free one (default: 8000; of the command console: 0)."
+"""What ``--port`` is."""
 
 
 @dataclass(frozen=True, slots=True)

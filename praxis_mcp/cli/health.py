@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from praxis_mcp.cli.common import JsonOption, SettingsOptions, takes_settings
+from praxis_mcp.cli.common import PORT, JsonOption, SettingsOptions, takes_settings
 from praxis_mcp.cli.terminal import echo_json, say
 
 if TYPE_CHECKING:
@@ -18,12 +18,17 @@ if TYPE_CHECKING:
 
 ANSWER_WITHIN = 5.0
 _MOST_ANSWERED = 4096
+_HINT = (
+    "praxis-mcp serve --http starts one. One that was started with --port is asked with the same --port; without it, "
+    "the port is the settings' http.port, 8000 by default."
+)
 _ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - read, not listened on
 
 
 @takes_settings()
 def health(
     options: SettingsOptions,
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help=PORT)] = None,
     ready: Annotated[
         bool, typer.Option("--ready", help="Whether it takes calls (/ready), not only whether it lives (/health).")
     ] = False,
@@ -33,7 +38,7 @@ def health(
 
     Example: praxis-mcp health --config praxis.yaml
     """
-    settings = options.read(warn=False)
+    settings = options.read(warn=False, http={"port": port} if port is not None else None)
     status, text = _ask(settings.http, settings.http.port, "/ready" if ready else "/health")
     is_well = status == http.client.OK
     if as_json:
@@ -59,7 +64,8 @@ def _ask(settings: HttpSettings, port: int, path: str) -> tuple[int, str]:
             answer = connection.getresponse()
             body = answer.read(_MOST_ANSWERED)
         except (OSError, http.client.HTTPException) as exc:
-            return 0, f"No server answers at port {port} of {host}: {exc}"
+            hint = f". {_HINT}" if isinstance(exc, ConnectionRefusedError) else ""
+            return 0, f"No server answers at port {port} of {host}: {exc}{hint}"
     try:
         return answer.status, str(json.loads(body)["status"])
     except (ValueError, KeyError, TypeError):

@@ -8,15 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from praxis_mcp.cli.common import SettingsOptions, ToolsetOption, collect_garbage, takes_settings
+from praxis_mcp.cli.common import PORT, SettingsOptions, ToolsetOption, collect_garbage, takes_settings
 from praxis_mcp.cli.terminal import say
 from praxis_mcp.errors import SettingsError
 
 if TYPE_CHECKING:
     from praxis_mcp.settings.model import Settings
-
-
-_PORT = "Port to listen on; 0 is any free one (default: 8000; of the command console: 0)."
 
 
 @takes_settings(directories=True)
@@ -32,7 +29,7 @@ def serve(
     ] = False,
     toolset: ToolsetOption = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on (default: 127.0.0.1).")] = None,
-    port: Annotated[int | None, typer.Option(help=_PORT)] = None,
+    port: Annotated[int | None, typer.Option(help=PORT)] = None,
     tls_cert: Annotated[Path | None, typer.Option(help="Certificate chain in PEM; serves https.")] = None,
     tls_key: Annotated[Path | None, typer.Option(help="The certificate's private key in PEM.")] = None,
     allowed_host: Annotated[
@@ -162,7 +159,7 @@ def _serve_http(settings: Settings, *, streamable: bool, sse: bool) -> None:
 @takes_settings()
 def console(
     options: SettingsOptions,
-    port: Annotated[int, typer.Option(min=0, max=65535, help=_PORT)] = 0,
+    port: Annotated[int, typer.Option(min=0, max=65535, help=PORT)] = 0,
     actions: Annotated[bool, typer.Option("--actions", help="Tools can be called there, and runs cancelled.")] = False,
 ) -> None:
     """Look at runs in a browser: prints a link that opens the console once, on this machine, until it is interrupted.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from pathlib import Path
@@ -58,5 +59,9 @@ async def test_over_tls_it_trusts_the_certificate_of_the_settings(tmp_path: Path
 async def test_where_nobody_answers_it_says_so_and_ends_with_1(tmp_path: Path) -> None:
     with held_port() as port:
         done = await health(tmp_path, PRAXIS_HTTP__PORT=str(port))
+        asked = await health(tmp_path, "--port", str(port), "--json")
     assert done.returncode == 1
     assert done.stderr.startswith(f"No server answers at port {port} of 127.0.0.1: ")
+    assert "asked with the same --port; without it, the port is the settings' http.port, 8000" in done.stderr
+    assert asked.returncode == 1
+    assert f"at port {port} of" in json.loads(asked.stdout)["status"]
