@@ -20,7 +20,10 @@ from praxis_mcp.upstreams.transports.kept_connections import needs_proxy
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 """Methods that ask for no change (RFC 9110, 9.2.1)."""
 _PACKED = frozenset({"gzip", "x-gzip", "deflate"})
-_GZIP_OR_ZLIB = 47
+_GZIP_OR_ZLIB, _GZIP = 47, 31
+_GZIP_BEGINS = b"\x1f\x8b"
+_MOST_MEMBERS = 10_000
+"""Of one answer: an empty one has 20 bytes, and each is copied for what comes before it."""
 _OTHER_NAME = (62, 64)
 """OpenSSL's X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH."""
 _EXPIRED = 10
@@ -51,6 +54,46 @@ class Answer:
     def media_type(self) -> str:
         """Without its parameters."""
         return self.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+class _Unpacker:
+    """Unpacks what came as zlib or gzip, of which one member may follow the other (RFC 1952, 2.2). Anything else
+    that follows is left out, as other clients do."""
+
+    def __init__(self) -> None:
+        self._member = zlib.decompressobj(_GZIP_OR_ZLIB)
+        self._members = 1
+        self._held = b""
+        self._is_over = False
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the last member has come to its end."""
+        return self._member.eof
+
+    def unpack(self, piece: bytes, most: int) -> bytearray:
+        """What a piece holds, `most` bytes at most: behind those nothing more can be unpacked.
+
+        Raises:
+            zlib.error: it is damaged, or of too many members.
+        """
+        content, piece = bytearray(), self._held + piece
+        self._held = b""
+        while piece and len(content) < most and not self._is_over:
+            if self._member.eof:
+                if len(piece) < len(_GZIP_BEGINS) and _GZIP_BEGINS.startswith(piece):
+                    self._held = piece
+                    break
+                self._is_over = not piece.startswith(_GZIP_BEGINS)
+                if self._is_over:
+                    break
+                self._members += 1
+                if self._members > _MOST_MEMBERS:
+                    raise zlib.error
+                self._member = zlib.decompressobj(_GZIP)
+            content += self._member.decompress(piece, most - len(content))
+            piece = self._member.unused_data
+        return content
 
 
 async def send(
@@ -111,18 +154,15 @@ async def _received(response: httpcore2.Response, most: int) -> Answer:
         headers.setdefault(name.decode("latin-1").lower(), value.decode("latin-1"))
     unpacker = None
     if headers.get("content-encoding", "").strip().lower() in _PACKED:
-        unpacker = zlib.decompressobj(_GZIP_OR_ZLIB)
+        unpacker = _Unpacker()
         del headers["content-encoding"]
     content, arrived = bytearray(), 0
     async for piece in response.aiter_stream():
         arrived += len(piece)
-        if unpacker is None:
-            content += piece
-        elif not unpacker.eof:
-            content += unpacker.decompress(piece, most + 1 - len(content))
+        content += piece if unpacker is None else unpacker.unpack(piece, most + 1 - len(content))
         if max(arrived, len(content)) > most:
             return Answer(response.status, headers, bytes(content[:most]), is_cut=True)
-    if unpacker is not None and arrived and not unpacker.eof:
+    if unpacker is not None and arrived and not unpacker.is_whole:
         raise zlib.error
     return Answer(response.status, headers, bytes(content))
 

@@ -205,6 +205,38 @@ async def test_a_packed_answer_is_unpacked_though_none_is_asked_for(
         await run(engine, contract(server.url))
 
 
+@pytest.mark.parametrize("size", [1, 2, 7, 1000], ids=lambda size: f"{size} bytes at a time")
+@pytest.mark.parametrize("behind", [b"", b"\0" * 8, b"odd", b"\x1f"], ids=["nothing", "zeros", "text", "half a mark"])
+async def test_every_member_of_a_packed_answer_is_unpacked(engine: HttpEngine, size: int, behind: bytes) -> None:
+    body = gzip.compress(b"one ") + gzip.compress(b"") + gzip.compress(b"two") + behind
+    pieces = [body[at : at + size] for at in range(0, len(body), size)]
+    head = HEAD + b"Content-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n"
+    data = b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in pieces)
+    with answering(saying(head + data + b"0\r\n\r\n")) as server:
+        assert (await run(engine, contract(server.url))).output == "one two"
+
+
+@pytest.mark.parametrize(
+    "second",
+    [gzip.compress(b"two" * 99)[:-1], gzip.compress(b"two")[:-8] + bytes(8), gzip.compress(b"") * 10_000],
+    ids=["cut off", "damaged", "far too many"],
+)
+async def test_a_member_that_cannot_be_unpacked_fails_the_call(engine: HttpEngine, second: bytes) -> None:
+    body = gzip.compress(b"one ") + second
+    head = HEAD + f"Content-Encoding: gzip\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    with answering(saying(head + body)) as server, pytest.raises(ExecutionError, match="cannot be unpacked"):
+        await run(engine, contract(server.url))
+
+
+async def test_the_bound_of_an_answer_holds_for_all_of_its_members_together(engine: HttpEngine) -> None:
+    body = gzip.compress(b"x" * 600) * 2
+    head = HEAD + f"Content-Encoding: gzip\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    with answering(saying(head + body)) as server:
+        assert (await run(engine, contract(server.url, max_response=1200))).output == "x" * 1200
+        result = await run(engine, contract(server.url, max_response=1199))
+    assert (result.exit_code, result.stdout.total) == (1, 1199)
+
+
 async def test_a_packed_answer_that_unpacks_to_gigabytes_is_cut(engine: HttpEngine) -> None:
     packer = zlib.compressobj(9, zlib.DEFLATED, 31)
     body = b"".join(packer.compress(bytes(1024 * 1024)) for _ in range(1024)) + packer.flush()  # 1 MiB of zeros' zeros
