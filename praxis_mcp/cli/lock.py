@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from praxis_mcp.cli.common import JsonOption, SettingsOptions, print_findings, run_with_toolbox, takes_settings
+from praxis_mcp.cli.common import (
+    JsonOption,
+    SettingsOptions,
+    friendly_errors,
+    print_findings,
+    run_with_toolbox,
+    takes_settings,
+)
 from praxis_mcp.cli.terminal import echo_json, say, status_printer
 from praxis_mcp.cli.tool_call import connected_upstreams, find_tool
 from praxis_mcp.errors import ArgumentError
@@ -76,8 +83,10 @@ def lock(
     # What is approved, or locked, is another question than what is there.
     settings = settings.model_copy(update={"reload": True, "locked": False})
     notes: list[str] = []
+    is_written = False
 
     async def work(toolbox: Toolbox) -> tuple[list[str], bool]:
+        nonlocal is_written
         from praxis_mcp.execution.locking.lock_file import (
             Lock,
             differences,
@@ -121,13 +130,20 @@ def lock(
             notes.append(_KEPT)
         if after != before or content is None:
             content = write_lock(file, after)
+            is_written = True
             if signing is None and signature_of(file).exists():
                 notes.append(_STALE)
         if signing is not None and not signing.has_signed(content, file):
             notes.append(f"Signed: {signing.sign(content, file)}")
         return found, broken
 
-    found, broken = run_with_toolbox(settings, work)
+    try:
+        with friendly_errors():
+            found, broken = run_with_toolbox(settings, work)
+    except typer.Exit:
+        if not check and not is_written:
+            say(f"Nothing was written{f': {file} is as it was' if file.exists() else ''}.", err=True)
+        raise
     if as_json:
         echo_json({"file": str(file), "differences": found})
     else:

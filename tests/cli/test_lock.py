@@ -22,6 +22,8 @@ from praxis_mcp.execution.locking.tool_files import ToolFiles
 from tests.images.registry_double import registry_double
 from tests.images.tars import file, image, layer
 from tests.kit import command_line
+from tests.kit.contracts import write_tool
+from tests.kit.ports import held_port
 from tests.kit.upstreams import ROOT, words
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -225,6 +227,25 @@ def test_images_are_locked_as_their_registry_has_them_and_stay_so_until_they_are
         assert second.digest in lock.read_text()
     (project / "tools" / "greet" / "contract.yaml").write_text("name: greet\nimage: other:1\ncommand: [/a]\n")
     assert "the image other:1 is not locked" in praxis("lock", "--check").stdout
+
+
+def test_where_one_tool_cannot_be_locked_nothing_is_written_and_that_is_said(praxis: Run, project: Path) -> None:
+    write_tool(project / "tools", "fine", ["true"])
+    file = project / "praxis.lock"
+    with held_port() as port:
+        write_tool(project / "tools", "odd", ["/a"], engine="sandbox", image=f"127.0.0.1:{port}/none:1", network="none")
+        done = praxis("lock")
+        assert (done.returncode, file.exists()) == (125, False)
+        error, last = done.stderr.index("/none:1 cannot be locked"), done.stderr.index("Nothing was written.")
+        assert error < last
+        (project / "tools" / "odd.contract.json").rename(project / "odd")
+        assert praxis("lock").returncode == 0
+        before = file.read_bytes()
+        (project / "odd").rename(project / "tools" / "odd.contract.json")
+        done = praxis("lock", "--json")
+        assert (done.returncode, done.stdout, file.read_bytes()) == (125, "", before)
+        assert f"Nothing was written: {file} is as it was." in done.stderr
+        assert "Nothing was written" not in praxis("lock", "--check").stderr, "which never writes"
 
 
 def test_an_image_that_is_built_is_locked_by_what_it_is_made_of(praxis: Run, project: Path) -> None:
