@@ -24,8 +24,10 @@ _STYLES = {
 def with_servers(document: Mapping[str, Any]) -> dict[str, Any]:
     """The document with `servers` and the security schemes of 3.0; its operations stay those of 2.0."""
     schemes = [scheme for scheme in ("https", "http") if scheme in as_list(document.get("schemes"))]
-    host, path = document.get("host"), document.get("basePath") or ""
-    servers = [{"url": f"{(schemes or ['https'])[0]}://{host}{path}"}] if isinstance(host, str) else []
+    host, path = document.get("host"), document.get("basePath")
+    # Some leave out the / that it must begin with: as it is, it would be the end of the host's name.
+    path = f"/{path.strip('/')}" if isinstance(path, str) else ""
+    servers = [{"url": f"{(schemes or ['https'])[0]}://{host.rstrip('/')}{path}"}] if isinstance(host, str) else []
     found = as_mapping(document.get("securityDefinitions"))
     security = {
         name: {"type": "http", "scheme": "basic"} if as_mapping(scheme).get("type") == "basic" else scheme

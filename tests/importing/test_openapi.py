@@ -447,6 +447,13 @@ def test_the_older_version_2_becomes_the_same_contracts() -> None:
     assert renamed["headers"] == {"Cookie": {"secret": "PETS_EXAMPLE_COOKIE"}}
 
 
+@pytest.mark.parametrize("path", ["v2", "/v2", "v2/", "//v2", "/", "", None, ["v2"]])
+def test_the_base_path_of_version_2_is_never_part_of_the_host_s_name(path: Any) -> None:
+    document = {**yaml.safe_load(OLDER), "basePath": path}
+    below = "/v2" if isinstance(path, str) and "v2" in path else ""
+    assert contracts(document)["getPet"]["url"] == f"https://pets.example{below}/pets/{{id}}"
+
+
 def test_what_a_schema_itself_forbids_is_left_out_and_named() -> None:
     schemas = {
         "a.b": {"type": "integer", "default": "many"},
