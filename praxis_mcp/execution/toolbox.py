@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
@@ -21,12 +21,20 @@ from praxis_mcp.execution.records.store import RecordStore
 from praxis_mcp.execution.relays import RelayRunner
 from praxis_mcp.execution.runner import ToolRunner
 from praxis_mcp.execution.servers import ServerStatus, reap_periodically
+from praxis_mcp.federation.remote_tools import RemoteTool
 from praxis_mcp.federation.upstreams import Upstreams
 from praxis_mcp.plans.model import Blueprint, Call, Plan
 from praxis_mcp.settings.model import Settings
 from praxis_mcp.support.logs import logger
 from praxis_mcp.support.tasks import unwrapped
 from praxis_mcp.support.text import counted
+
+if TYPE_CHECKING:
+    from praxis_mcp.execution.locking.enforcing import Enforcement
+
+MOST_REFUSED = 20
+"""Tools that the log of a locked server names when it starts; the others are counted."""
+_LONGEST_REFUSAL = 400
 
 
 @dataclass(slots=True)
@@ -115,6 +123,40 @@ class Toolbox:
                     await self._prepare(blueprint)
             except PraxisError as exc:
                 logger.info("{} is not ready yet: {}", entry.name, exc)
+
+    async def report_refused(self) -> None:
+        """Log which tools are not as they were locked, so that their calls are refused, and why: the contracts, then
+        what upstreams have once each has been asked for its tools. Nothing where no lock counts."""
+        if self.runner.lock is None:
+            return
+        refused = 0
+        async for why in self._refusals(self.runner.lock):
+            refused += 1
+            if refused <= MOST_REFUSED:
+                logger.warning("{}", why if len(why) <= _LONGEST_REFUSAL else f"{why[:_LONGEST_REFUSAL]}…")
+        if refused:
+            logger.warning(
+                "{} refused. Look at what has changed (praxis-mcp lock --check), lock it (praxis-mcp lock), and start "
+                "this server again.",
+                counted(refused, "tool is", "tools are"),
+            )
+        else:
+            logger.info("every tool is as it was locked")
+
+    async def _refusals(self, lock: Enforcement) -> AsyncIterator[str]:
+        await self.loaded()
+        for entry in self.catalog.entries():
+            try:
+                await self.runner.plan_image(entry.contract)
+            except PraxisError as exc:
+                yield exc.message
+        await self.upstreams.wait_attempted()
+        for entry in self.upstreams.merged_with(self.catalog.entries()):
+            if isinstance(entry, RemoteTool):
+                try:
+                    lock.check_remote(entry)
+                except PraxisError as exc:
+                    yield exc.message
 
     async def reap_periodically(self) -> None:
         """Remove what killed servers left behind, now and every minute, until cancelled."""

@@ -162,7 +162,8 @@ class PraxisServer:
                 begin("republishing tools of upstreams", toolbox.upstreams.run, notifier.changed)
                 if settings.reload:
                     begin("watching contracts", toolbox.watch, notifier.on_change)
-                begin("removing what killed servers left", server._reap_periodically)
+                begin("removing what killed servers left", server._once_listed, toolbox.reap_periodically)
+                begin("comparing tools with the lock", server._once_listed, toolbox.report_refused)
                 begin("reporting to doctor", toolbox.keep_status)
                 if server._task_calls.is_possible:
                     begin("running tasks", server._task_calls.run, server._until_listed)
@@ -180,10 +181,10 @@ class PraxisServer:
         # callers have credentials, the list is one caller's own.
         return CacheHint(5_000, "private" if self._toolbox.settings.http.auth.required else "public")
 
-    async def _reap_periodically(self) -> None:
-        # Not before the client has its tools: looking at engines means importing their SDKs.
+    async def _once_listed(self, work: Callable[[], Awaitable[None]]) -> None:
+        # Not before the client has its tools: SDKs of engines are imported for it, or every contract's files are read.
         await self._until_listed()
-        await self._toolbox.reap_periodically()
+        await work()
 
     async def _until_listed(self) -> None:
         # No server may wait for ever for its first client with what others left.
