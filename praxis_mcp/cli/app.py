@@ -14,6 +14,8 @@ from praxis_mcp.cli.terminal import say
 
 TAKES_ARGUMENTS = ("call", "explain")
 """Commands whose last words are arguments of a tool."""
+_OTHER_WORDS = {"run": "call", "create": "new", "add": "new", "check": "validate", "start": "serve", "ls": "list"}
+"""What other programs call it, and no letters lead to: ``run`` is near to ``runs`` only."""
 
 
 class Root(TyperGroup):
@@ -33,6 +35,16 @@ class Root(TyperGroup):
                 unknown: Any = exc
                 name = unknown.option_name.lstrip("-").replace("-", "_")
                 unknown.message += f". Arguments of the tool are written without dashes: {name}=VALUE"
+            raise
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """See the base."""
+        try:
+            return super().resolve_command(ctx, args)
+        except Exception as exc:
+            if args and (meant := _OTHER_WORDS.get(args[0])) is not None:
+                unknown: Any = exc
+                unknown.message = f"No such command '{args[0]}'. Did you mean '{meant}'?"
             raise
 
 

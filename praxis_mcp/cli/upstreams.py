@@ -121,7 +121,10 @@ def _print(found: list[dict[str, Any]], given: SettingsOptions) -> None:
     named = (("--config", given.config), ("--root", given.root))
     options = "".join(f" {option} {shlex.quote(str(path))}" for option, path in named if path is not None)
     if not found:
-        out.print("The settings name no upstreams.")
+        out.print(
+            "The settings name no upstreams. In praxis.yaml: upstreams: {NAME: {address: URL}}; or "
+            "praxis-mcp import mcp-json makes them of the servers that another client has."
+        )
     for item in found:
         mark = "[red]✗[/]" if item["trouble"] else "[green]✓[/]"
         about = f"{item['address']}, {item['protocol']}" if item["protocol"] else item["address"]

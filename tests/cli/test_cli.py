@@ -117,6 +117,8 @@ def test_call_can_give_the_whole_result_as_json(praxis: Run) -> None:
         (("call", "greet", "--arguments", "[]"), "JSON object"),
         (("explain", "greet", "--arguments", "@missing.json"), "missing.json"),
         (("list", "--config", "missing.yaml"), "missing.yaml"),
+        (("run", "greet"), "No such command 'run'. Did you mean 'call'?"),
+        (("instal",), "Did you mean 'install'"),
     ],
 )
 def test_mistakes_get_a_sentence_and_exit_code_2_and_nothing_on_stdout(

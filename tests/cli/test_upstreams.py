@@ -63,6 +63,12 @@ def test_what_is_left_out_is_named_with_its_reason_by_list_and_doctor(project: P
     assert [tool["there"] for tool in about[1]["left_out_tools"]] == ["7", "(no name)", "not a name!"]
 
 
+def test_somebody_without_upstreams_learns_how_to_name_one(tmp_path: Path) -> None:
+    done = praxis(tmp_path, "upstreams", "list")
+    assert done.returncode == 0
+    assert "upstreams: {NAME: {address: URL}}" in " ".join(done.stdout.split())
+
+
 def test_mistakes_get_a_sentence(project: Path) -> None:
     for arguments, sentence in ((("nobody",), "no upstream nobody"), (("here", "nothing"), "nothing held back")):
         done = praxis(project, "upstreams", "approve", *arguments)
