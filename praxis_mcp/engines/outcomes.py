@@ -11,8 +11,8 @@ from praxis_mcp.engines.base import ExecutionResult
 from praxis_mcp.errors import CommandNotFound, ExecutionError, ImageError
 from praxis_mcp.plans.model import Blueprint, Plan
 from praxis_mcp.support.praxis_init import MOUNTS_STEP, Ended, EndKind, describe_exit
+from praxis_mcp.support.text import size_in_words
 
-_MIB = 1024 * 1024
 _INSTALL = "Install it, or fix the contract's command (or the interpreter that its first line names)."
 _NO_USER = re.compile(
     r"unable to find (?P<kind>user|group) (?P<name>[^\s:]+)|no matching entries in (?:passwd|group)|get user", re.I
@@ -139,7 +139,7 @@ def describe_failed_run(contract: ToolContract, result: ExecutionResult) -> str:
         return f"{name} was stopped at its time limit of {spec.timeout:g} s, with all that it had started."
     if result.out_of_memory:
         limit = getattr(spec, "memory_limit", None)
-        return f"{name} ran out of memory{f' (limit {limit / _MIB:g} MiB)' if limit else ''} and was killed."
+        return f"{name} ran out of memory{f' (limit {size_in_words(limit)})' if limit else ''} and was killed."
     if result.exit_code is None:
         return f"{name} failed; how it ended is not known."
     return f"{name} failed with {describe_exit(result.exit_code)}."

@@ -27,10 +27,11 @@ from praxis_mcp.contracts.variables import all_variable_names, is_of_the_host
 from praxis_mcp.contracts.vocabulary import find_odd_texts, references, resolves, schemas_inside
 from praxis_mcp.diagnostics import Keys
 from praxis_mcp.errors import ArgumentError, ContractError
-from praxis_mcp.support.text import unseen
+from praxis_mcp.support.text import size_in_words, unseen
 
 MAX_TOOL_NAME = 64
 """Characters of a tool's name, with the prefix that some clients add, above which they refuse it."""
+_LEAST_MEMORY = 1024 * 1024
 _USABLE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
@@ -41,6 +42,7 @@ def check_contract(contract: ToolContract, reading: Reading, findings: Findings)
     _check_retry(contract, reading, findings)
     _check_wording(contract, reading, findings)
     if reading.spec is not None:
+        _check_memory(contract, reading, findings)
         check_placeholders(contract, reading, findings)
         _check_passthrough(contract, reading, findings)
     if contract.engine is EngineType.REMOTE_MCP:
@@ -123,6 +125,17 @@ def _check_retry(contract: ToolContract, reading: Reading, findings: Findings) -
                     "retry: safe keeps arguments until the task has ended, and this one must not be kept.",
                     "Remove retry: safe, or give the tool the value as a secret: env: {NAME: {secret: NAME}}.",
                 )
+
+
+def _check_memory(contract: ToolContract, reading: Reading, findings: Findings) -> None:
+    """``memory_limit: 64`` is bytes."""
+    spec = contract.engine_spec
+    if isinstance(spec, CommandSpec) and spec.memory_limit is not None and spec.memory_limit < _LEAST_MEMORY:
+        findings.warning(
+            (*reading.spec_place, "memory_limit"),
+            f"The memory limit is {size_in_words(spec.memory_limit)}, in which no program runs.",
+            "Write it with its unit, such as 64Mi.",
+        )
 
 
 def _check_passthrough(contract: ToolContract, reading: Reading, findings: Findings) -> None:

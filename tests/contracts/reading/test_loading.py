@@ -288,6 +288,13 @@ class TestContract:
             (finding,) = found(text.replace(f"{key}:", f"{written}:"))
             assert f'{written}: "{written}" is unknown (did you mean "{key}"?).' in finding
 
+    def test_a_memory_limit_without_its_unit_is_a_warning(self) -> None:
+        (finding,) = found(f"{HEAD}memory_limit: 64\n")
+        assert finding.startswith(
+            "5 memory_limit: The memory limit is 64 bytes, in which no program runs. Write it with"
+        )
+        assert found(f"{HEAD}memory_limit: 64Mi\n") == []
+
     def test_what_is_missing_is_said_where_no_key_was_meant_to_be_it(self) -> None:
         assert found("name: t\ndescription: d\nimage: x\nfoo: [x]\n") == [
             '1 command: This is missing. Write a list of words, such as ["python", "/tool/main.py"].',
