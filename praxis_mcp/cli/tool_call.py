@@ -71,16 +71,28 @@ async def open_tool(toolbox: Toolbox, name: str) -> AsyncIterator[Entry]:
     """
     try:
         tool = await find_tool(toolbox, name)
-    except UnknownToolError:
+    except UnknownToolError as exc:
         if not toolbox.settings.upstreams:
             raise
         async with connected_upstreams(toolbox.upstreams):
             remote = await toolbox.relays.find(name)
             if remote is None:
+                if silent := _silent_upstream(toolbox, name):
+                    raise UnknownToolError(f"{exc.message} {silent}") from exc
                 raise
             yield remote
     else:
         yield tool
+
+
+def _silent_upstream(toolbox: Toolbox, name: str) -> str:
+    """What is wrong with an upstream whose tools have names that begin so, if any."""
+    from praxis_mcp.federation.upstreams import prefix_of
+
+    for report in toolbox.upstreams.reports():
+        if report.trouble and name.startswith(prefix_of(report.name, toolbox.settings.upstreams[report.name])):
+            return f"It may be one of the upstream {report.name}, which has no list of tools: {report.trouble}"
+    return ""
 
 
 async def find_tool(toolbox: Toolbox, name: str) -> CatalogEntry:

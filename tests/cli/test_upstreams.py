@@ -76,6 +76,14 @@ def test_mistakes_get_a_sentence(project: Path) -> None:
         assert sentence in done.stderr
 
 
+def test_a_tool_that_an_upstream_may_have_is_unknown_with_what_is_wrong_with_that_upstream(project: Path) -> None:
+    done = praxis(project, "call", "gone_x")
+    assert done.returncode == 2
+    assert 'There is no tool "gone_x". It may be one of the upstream gone, which has no list of tools: ' in done.stderr
+    assert "cannot be reached" in done.stderr
+    assert "upstream gone" not in praxis(project, "call", "nowhere_x").stderr
+
+
 def test_nothing_is_approved_of_an_upstream_that_cannot_be_reached(project: Path) -> None:
     done = praxis(project, "upstreams", "approve", "gone")
     assert done.returncode not in (0, 2)
