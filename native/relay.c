@@ -2,7 +2,7 @@
  *
  * The channel is always read: so its end is noticed whatever the command does, and no direction can block another.
  * Standard input therefore comes on credit, and waits here, no more than a window of it. Output is read from the
- * command only when the last piece has gone out.
+ * command only when the last piece has gone out, and at its end.
  */
 #include "relay.h"
 
@@ -268,7 +268,7 @@ int relay_wait(struct relay *relay, int64_t due)
     enum { SIGNALS, IN, OUT, TOOL_STDIN, TOOL_STDOUT, TOOL_STDERR, COUNT };
     queue_due(relay);
     bool is_empty = is_queue_empty(relay), feeds = relay->stdin_begin < relay->stdin_end;
-    bool takes = is_empty && !is_quiet(relay);
+    bool takes = !is_quiet(relay) && is_empty; /* in this order: what has passed is nothing to wait for */
     if (relay->quiet != 0 && (due == NO_DEADLINE || relay->quiet < due))
         due = relay->quiet;
     /* A descriptor of -1 is left out. Output that is not wanted must be: its end would be reported again and again. */

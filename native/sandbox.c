@@ -248,6 +248,14 @@ static struct outcome run_call(const sigset_t *mask, bool *is_gone)
     return outcome_of_command(&started, &ending);
 }
 
+static void stay(void)
+{
+    int64_t due = now() + STAY;
+    close(STDERR_FILENO); /* who waits for its end waits for the command, not for us */
+    while (signal_until(due) == SIGCHLD) /* of what has been reaped */
+        ;
+}
+
 static int be_inside(struct inside *inside)
 {
     const char *where = NULL;
@@ -275,7 +283,7 @@ static int be_inside(struct inside *inside)
     else if (is_gone) /* else the kernel keeps us, and so the outer one, until it is: who reads no end waits for that */
         reply_end(inside->reply, &outcome);
     if ((given.layout.flags & LAYOUT_STAYS) != 0)
-        signal_until(now() + STAY);
+        stay();
     return exit_status_of(&outcome);
 }
 
