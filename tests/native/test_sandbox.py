@@ -18,7 +18,8 @@ from typing import Any
 
 import pytest
 
-from praxis_mcp.engines.init.layout import LaidMount, MountFlag, MountKind, SandboxLayout
+from praxis_mcp.engines.init.framing import WaitCall
+from praxis_mcp.engines.init.layout import LaidMount, MountFlag, MountKind, SandboxLayout, encode_sandbox
 from praxis_mcp.support.praxis_init import Ended, EndKind
 from tests.kit import requirements
 from tests.kit.unkillable import children_of, held
@@ -739,3 +740,10 @@ def test_descriptors_get_the_numbers_that_others_of_them_have_when_they_come(
         assert stdout.read() == b"of the host4\n"
     assert process.wait(PATIENCE) == 0
     os.close(read_end)
+
+
+def test_a_sandbox_that_is_to_stay_behind_its_end_leaves_by_itself_all_the_same(bench: Bench) -> None:
+    mounts = bench.host()
+    call = WaitCall([b"sh", b"-c", b"sleep 1000 & echo out; echo err >&2; exit 3"], env=ENV)
+    seen = bench.send(encode_sandbox(SandboxLayout(mounts, memberships=bench.memberships), call, stays=True), mounts)
+    assert (seen.code, seen.stdout, seen.stderr, seen.end) == (3, "out\n", "err\n", Ended(EndKind.EXIT, 3))

@@ -1,11 +1,13 @@
 """The message that lays out a sandbox: whatever comes in its place is refused, and nothing crashes over it."""
 
 import os
+import platform
 import signal
 import struct
 import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -20,15 +22,19 @@ from praxis_mcp.engines.init.layout import (
     encode_sandbox,
     encode_waiting_sandbox,
 )
+from praxis_mcp.engines.init.seccomp import filter_program
 from praxis_mcp.engines.init.trees import TreeBounds, encode_hole, encode_tree
-from praxis_mcp.support.praxis_init import Ended, EndKind
+from praxis_mcp.support.praxis_init import Ended, EndKind, normalize_machine
 from tests.kit import requirements
+from tests.kit.unkillable import children_of
 from tests.native.harness import IS_ROOT, NOBODY, PATIENCE
 from tests.native.sandboxing import ENV, MIB, Bench, works_for
 from tests.native.waiting import Waiting, words
 
 UNCHECKED = {"ASAN_OPTIONS": "detect_leaks=0"}
 USER = NOBODY if IS_ROOT else None
+FILTER = filter_program(normalize_machine(platform.machine()) or "")
+"""What engines send."""
 
 
 @pytest.fixture(scope="module")
@@ -228,14 +234,14 @@ def test_the_checked_sandbox_runs_a_command(bench: Bench) -> None:
     assert (seen.code, seen.stdout, seen.end) == (3, "7\n", Ended(EndKind.EXIT, 3)), seen
 
 
-@pytest.fixture
-def waiting(binary: Path) -> Iterator[Waiting]:
-    """A sandbox that waits for its call."""
+@pytest.fixture(params=[None, FILTER], ids=["", "filtered"])
+def waiting(request: pytest.FixtureRequest, binary: Path) -> Iterator[Waiting]:
+    """A sandbox that waits for its call, without a filter of system calls and with the one that engines send."""
     if why := works_for(binary, USER):
         requirements.give_up("native", f"no sandbox for this user here: {why}")
     with (bench := Bench(binary, USER)).stack:
         mounts = bench.host()
-        message = bench.memory(encode_waiting_sandbox(SandboxLayout(mounts, uid=5), 60))
+        message = bench.memory(encode_waiting_sandbox(SandboxLayout(mounts, uid=5), 60, request.param))
         (theirs_in, write), (read, theirs_out) = os.pipe(), os.pipe()
         held = [mount.descriptor for mount in mounts if mount.descriptor is not None]
         process = subprocess.Popen(
@@ -264,6 +270,31 @@ def test_a_sandbox_waits_for_its_call_and_runs_it(waiting: Waiting) -> None:
     assert b"Read-only file system" in told.stdout
     assert told.end == Ended(EndKind.EXIT, 4)
     assert waiting.wait() == 0
+
+
+def modes(status: str) -> set[str]:
+    """Whether system calls are filtered: 0 no, 2 by a filter (proc(5))."""
+    return {line.split()[1] for line in status.splitlines() if line.startswith("Seccomp:")}
+
+
+@pytest.mark.parametrize("waiting", [FILTER], indirect=True)
+def test_a_filter_that_comes_with_the_layout_is_in_place_before_the_call_and_holds_for_it(waiting: Waiting) -> None:
+    assert waiting.hear()
+    [inside] = children_of(waiting.process.pid)
+    assert modes(Path(f"/proc/{inside}/status").read_text()) == {"2"}
+    script = b"grep -h ^Seccomp: /proc/1/status /proc/self/status; unshare -U true; exit 4"
+    told = waiting.call(WaitCall([b"sh", b"-c", script], env=ENV))
+    assert modes(told.stdout.decode()) == {"2"}
+    assert b"Operation not permitted" in told.stderr
+    assert told.end == Ended(EndKind.EXIT, 4)
+
+
+@pytest.mark.parametrize("waiting", [FILTER], indirect=True)
+@pytest.mark.parametrize("own", [{"seccomp": FILTER}, {"no_network": True}], ids=["another filter", "no network"])
+def test_a_call_may_bring_more_that_is_denied_to_it(waiting: Waiting, own: dict[str, Any]) -> None:
+    told = waiting.call(WaitCall([b"sh", b"-c", b"grep -h ^Seccomp: /proc/self/status; exit 4"], env=ENV, **own))
+    assert modes(told.stdout.decode()) == {"2"}
+    assert told.end == Ended(EndKind.EXIT, 4)
 
 
 def test_a_waiting_sandbox_goes_with_its_channel(waiting: Waiting) -> None:
