@@ -28,6 +28,8 @@ MAX_STDIO_MESSAGE = 64 * 1024 * 1024
 _READ_SIZE = 256 * 1024
 _DECODED_AT_ONCE = 256 * 1024
 """Bytes of a message that is decoded on the event loop, at most: milliseconds. A longer one may take seconds."""
+_IN_A_ROW = 32
+"""Messages of one read after which others get their turn: there may be thousands."""
 
 ReadStream = ObjectReceiveStream[SessionMessage | Exception]
 
@@ -45,24 +47,30 @@ class Incoming(ObjectReceiveStream[SessionMessage | Exception]):
         self._outgoing = outgoing
         self._lines = _Lines()
         self._found = self._lines.take(wire.read) if wire.read else iter(())
+        self._in_a_row = 0
         self._is_closed = self._is_over = False
         self._ready: asyncio.Future[None] | None = None
         self._pieces: MemoryObjectReceiveStream[bytes] | None = None
 
     async def receive(self) -> SessionMessage | Exception:
-        """See the base."""
-        while True:
+        """The next message; at the end of standard input, or of this, `anyio.EndOfStream`."""
+        while not self._is_closed:
             for line in self._found:
+                self._in_a_row += 1
+                if self._in_a_row % _IN_A_ROW == 0:
+                    await anyio.lowlevel.cancel_shielded_checkpoint()
                 message = await _decode_somewhere(line)
                 if isinstance(message, JSONRPCError):
-                    await self._outgoing.send(SessionMessage(message))
+                    await self._refuse(message)
                 elif message is not None:
                     return message
             if self._is_over:
-                raise anyio.EndOfStream
+                break
             data = await self._next()
+            self._in_a_row = 0
             self._is_over = not data
             self._found = self._lines.take(data)
+        raise anyio.EndOfStream
 
     def close(self) -> None:
         """Who waits for a message finds the end."""
@@ -75,6 +83,12 @@ class Incoming(ObjectReceiveStream[SessionMessage | Exception]):
     async def aclose(self) -> None:
         """See `close`."""
         self.close()
+
+    async def _refuse(self, answer: JSONRPCError) -> None:
+        try:
+            await self._outgoing.send(SessionMessage(answer))
+        except (anyio.BrokenResourceError, anyio.ClosedResourceError):
+            raise anyio.EndOfStream from None  # nobody reads any more what is answered
 
     async def _next(self) -> bytes:
         """The next bytes; none at the end."""

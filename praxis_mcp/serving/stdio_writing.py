@@ -207,7 +207,7 @@ def _write_all(descriptor: int, data: bytes) -> bool:
         while view:
             try:
                 view = view[os.write(descriptor, view) :]
-            except BlockingIOError:  # as in `_Reader`
+            except BlockingIOError:  # as in `Incoming`
                 _wait_writable(descriptor)
     except OSError as exc:
         return _client_is_gone(exc)

@@ -431,3 +431,36 @@ async def test_standard_streams_of_any_kind_carry_messages_of_any_length(kind: s
     finally:
         server.kill()
         server.wait()
+
+
+async def test_what_a_client_has_sent_that_is_gone_is_neither_handed_on_nor_an_error() -> None:
+    """Its answers cannot be written: that ends the connection as a closed standard input does."""
+    ping = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "ping"}).encode()
+    own, other = socket.socketpair()
+    other.close()
+    with own:
+        wire = Wire(own.fileno(), own.fileno(), b"no message\n" * 10 + ping + b"\n")
+        async with stdio_streams(wire) as (incoming, _):
+            with anyio.fail_after(LIMIT), pytest.raises(anyio.EndOfStream):
+                await incoming.receive()
+            with anyio.fail_after(LIMIT), pytest.raises(anyio.EndOfStream):
+                await incoming.receive()
+
+
+async def test_others_get_their_turn_while_a_client_sends_without_pause() -> None:
+    turns = 0
+
+    async def work() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await anyio.lowlevel.checkpoint()
+
+    ping = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "ping"}).encode()
+    async with what_was_read((ping + b"\n") * 3000) as (incoming, _), anyio.create_task_group() as tasks:
+        tasks.start_soon(work)
+        with anyio.fail_after(LIMIT):
+            for _ in range(3000):
+                assert isinstance(await incoming.receive(), SessionMessage)
+        tasks.cancel_scope.cancel()
+    assert turns > 50
