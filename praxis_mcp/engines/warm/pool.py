@@ -162,6 +162,7 @@ class WarmPool(Generic[K, T]):
         self._tending: anyio.CancelScope | None = None
         self._wake = anyio.Event()
         self._waking: asyncio.TimerHandle | None = None
+        self._waking_on: asyncio.AbstractEventLoop | None = None  # it may have ended since
         self._stirred = 0.0
         self._tool_of = tool_of
         self._failed = self._discarded = 0
@@ -325,9 +326,10 @@ class WarmPool(Generic[K, T]):
 
     def _stir(self) -> None:
         self._stirred = time.monotonic()
+        loop = asyncio.get_running_loop()
         # Nothing is made before that anyway, and what wakes meanwhile takes the interpreter from the call.
-        if self._waking is None and self._settings.enabled:
-            self._waking = asyncio.get_running_loop().call_later(LEAST_QUIET, self._start_tending)
+        if self._settings.enabled and (self._waking is None or self._waking_on is not loop):
+            self._waking, self._waking_on = loop.call_later(LEAST_QUIET, self._start_tending), loop
 
     # --- in the background --------------------------------------------------------------------------------------------
 

@@ -434,3 +434,23 @@ async def test_closing_while_some_are_made_leaves_none(monkeypatch: pytest.Monke
         await until(lambda: one.making == 3)
         await one.pool.close()
         assert (one.making, one.pool.held) == (0, 0)
+
+
+def test_a_pool_goes_on_though_the_event_loop_of_its_first_call_ended_with_that() -> None:
+    """As for a program that uses the engines as a library, by `anyio.run` for each call."""
+    one = Shop(WarmSettings(), None)
+
+    async def once() -> None:
+        with one.calls("a"):
+            pass
+
+    async def again() -> None:
+        with one.calls("a"):
+            pass
+        try:
+            await until(lambda: one.waiting("a") == 1)
+        finally:
+            await one.pool.close()
+
+    anyio.run(once)
+    anyio.run(again)
