@@ -20,6 +20,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from praxis_mcp.contracts.model import ToolContract
+from praxis_mcp.engines.base import ExecutionResult
+from praxis_mcp.engines.output import Captured
 from praxis_mcp.errors import RecordsUnavailable, SettingsError
 from praxis_mcp.execution.records import postgres, writer
 from praxis_mcp.execution.records.audit import read, verify
@@ -27,7 +30,8 @@ from praxis_mcp.execution.records.database import Bounds, Filters, migrations
 from praxis_mcp.execution.records.row import StoredRun
 from praxis_mcp.execution.records.shared_files import SHARED_PIECE, RunFile, bring, share
 from praxis_mcp.execution.records.store import RecordStore, close_lost_runs, open_database
-from praxis_mcp.settings.model import load_settings
+from praxis_mcp.plans.build import build_plan
+from praxis_mcp.settings.model import Settings, load_settings
 from praxis_mcp.settings.sections import RecordSettings
 from tests.execution.test_record_store import log, opened, record_run, row, rows, write_by_processes_at_once
 from tests.kit.postgres import PostgresServer, running_server, shared_server
@@ -641,3 +645,19 @@ async def test_a_server_that_ends_orderly_says_so_to_those_on_other_machines(pla
         await record_run(records)
         await until(lambda: shared_server().sql("SELECT id FROM praxis_mcp.servers", URLS[place]))
     assert shared_server().sql("SELECT id FROM praxis_mcp.servers", URLS[place]) == []
+
+
+async def test_a_run_that_is_left_while_its_files_are_shared_counts_as_ended(place: Path) -> None:
+    """Else the place of each would be kept for ever, besides those of `records.keep`."""
+    async with opened(place, keep=1) as records:
+        for _ in range(4):
+            plan = build_plan(ToolContract.create_local_tool("t", ["x"]), {}, Settings())
+            record = await records.start(plan, "local")
+            (file := await records.directory_of(record) / "stdout").write_bytes(b"x")
+            result = ExecutionResult(plan.call.run_id, "local", "process", 0, stdout=Captured(b"x", total=1, file=file))
+            with anyio.CancelScope() as scope:
+                scope.cancel()
+                await records.finish(record, result)
+            assert scope.cancelled_caught
+            assert not record.is_running
+        assert len(records.entries()) == 2  # one that has ended, and the one that was just started

@@ -67,7 +67,7 @@ class RunRecords:
         self._shared = SharedRuns(store, settings.max_shared) if store is not None and store.is_shared else None
         self._files = RunFiles(store)
         self._records: dict[str, RunRecord] = {}
-        self._running: set[str] = set()
+        self._running: set[str] = set()  # those that `is_running`
         self._scopes: dict[str, anyio.CancelScope] = {}
         self._making = threading.Lock()
         self.changes = ChangeKeeper(settings.changes if store is not None else "none")
@@ -242,6 +242,7 @@ class RunRecords:
         # Not what a remote tool answered: a hundred of many megabytes are nothing for memory, as files are not.
         record.changes = await packed_changes(result.changes) if self._store is not None else None
         record.result = replace(result, **record.streams, remote=None, changes=())
+        self._running.discard(record.run_id)
         if self._shared is not None:
             await self._shared.share(record)
         await self._ended(record, outcome_of(result))
@@ -253,6 +254,7 @@ class RunRecords:
     async def fail(self, record: RunRecord, error: str, outcome: str = "error") -> None:
         """The run failed. What it has left in its directory goes, which nothing names and no bound counts."""
         record.error = error
+        self._running.discard(record.run_id)
         if record.directory is not None:
             directory, record.directory = record.directory, None
             # What is not gone by then goes on going; the store removes the rest with the run.
@@ -403,7 +405,6 @@ class RunRecords:
 
     async def _ended(self, record: RunRecord, outcome: str) -> None:
         record.outcome = outcome
-        self._running.discard(record.run_id)
         if (store := self._store) is None:
             return
         row = row_of(record, store.server, store.kept_at, self._settings.max_stream, has_ended=True)
