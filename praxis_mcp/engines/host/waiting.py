@@ -163,13 +163,15 @@ class WaitingSandbox:
 
     async def discard(self) -> None:
         """See `WarmItem.discard`. Right behind its call praxis-init is still leaving, and the answer is under way."""
-        if self._has_run:
-            await anyio.sleep(LEAVE_AFTER)
-        await self._end()
-        await self._group.remove()
-        if self.made.artifacts is not None:
-            with anyio.CancelScope(shield=True):
-                await anyio.to_thread.run_sync(self.made.artifacts.remove)
+        try:
+            if self._has_run:
+                await anyio.sleep(LEAVE_AFTER)
+        finally:  # also where the event loop ends meanwhile
+            await self._end()
+            await self._group.remove()
+            if self.made.artifacts is not None:
+                with anyio.CancelScope(shield=True):
+                    await anyio.to_thread.run_sync(self.made.artifacts.remove)
 
     async def run(self, plan: Plan, context: ExecutionContext, sandboxed: Sandboxed) -> Finished | None:
         """Run a call in it, to its end or its deadline, as `Launcher.run` would.

@@ -1,5 +1,6 @@
 """Sandboxes that wait for their call: when there are any, what a call in one is like, and that none stays."""
 
+import asyncio
 import contextlib
 import os
 import signal
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 import pytest
 
@@ -176,6 +178,21 @@ async def test_words_variables_and_standard_input_of_its_call_reach_a_tool(bench
     await warmed(bench, contract, data=b64(b"other"))
     assert (await bench.run(contract, data=b64(b"in\0put "))).stdout.data == b"in\0put a b y\nz 1\n"
     assert hits(bench) == 1
+
+
+async def test_none_stays_where_the_event_loop_ends_right_behind_the_call(bench: Bench) -> None:
+    """Which cancels all tasks."""
+    contract = bench.case.sh("echo well")
+    await warmed(bench, contract)
+    before = asyncio.all_tasks()
+    assert (await bench.run(contract)).output == "well\n"
+    assert hits(bench) == 1
+    await anyio.lowlevel.checkpoint()  # what removes it has begun
+    with anyio.fail_after(CALL_LIMIT):
+        for task in (left := asyncio.all_tasks() - before):
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+    assert inits_of(os.getpid()) == []
 
 
 # --- what has changed since it was made -------------------------------------------------------------------------------
