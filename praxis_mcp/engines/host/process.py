@@ -169,8 +169,6 @@ async def run_process(
                         if early is not None and process.returncode is None:
                             early.is_taken = True
                 finally:
-                    if reading is not None:
-                        reading.cancel()
                     if early is not None and early.is_taken:
                         early.later.start(partial(_leave, process, processes, early.release), "see a sandbox off")
                     elif process.returncode is None or not processes.is_gone:
@@ -180,6 +178,8 @@ async def run_process(
                 for reader in readers:
                     await reader.finish(at_once=early is not None and early.is_taken)
     finally:
+        if reading is not None:
+            reading.cancel()
         if early is None or not early.is_taken:
             processes.close()
         for reader in readers:
