@@ -4,6 +4,7 @@ loop goes on with what others asked for."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import anyio
@@ -39,7 +40,27 @@ async def compute(function: Callable[..., T], *args: Any, size: int) -> T:
     limiter = _computing.get(None)
     if limiter is None:
         _computing.set(limiter := anyio.CapacityLimiter(COMPUTING_THREADS))
-    return await anyio.to_thread.run_sync(function, *args, limiter=limiter)
+    found = await anyio.to_thread.run_sync(_outcome, function, args, limiter=limiter)
+    if isinstance(found, _Raised):
+        try:
+            raise found.error
+        finally:
+            del found  # which this frame would hold, and be held by
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Raised:
+    error: Exception
+
+
+def _outcome(function: Callable[..., T], args: tuple[Any, ...]) -> T | _Raised:
+    """What it returns or raises. An exception that a future brings from a thread holds, by its traceback, that future,
+    which holds it: until garbage is collected, all that its callers have would stay, such as a call's arguments."""
+    try:
+        return function(*args)
+    except Exception as exc:  # noqa: BLE001 - it is raised again
+        return _Raised(exc)
 
 
 def size_of_json(value: Any, most: int = INLINE_SIZE) -> int:

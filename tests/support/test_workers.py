@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import traceback
+import weakref
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
@@ -22,6 +25,7 @@ from praxis_mcp.serving.mcp.dialect import Dialect
 from praxis_mcp.serving.mcp.results import ResultWriter
 from praxis_mcp.settings.model import Settings
 from praxis_mcp.support.workers import INLINE_SIZE, compute, size_of_json
+from tests.kit.until import until
 
 pytestmark = pytest.mark.anyio
 
@@ -76,6 +80,34 @@ async def test_small_values_are_worked_on_where_they_are_and_others_in_a_thread(
     here = threading.get_ident()
     assert await compute(threading.get_ident, size=INLINE_SIZE) == here
     assert await compute(threading.get_ident, size=INLINE_SIZE + 1) != here
+
+
+async def test_nothing_of_a_caller_stays_behind_an_error_until_garbage_is_collected() -> None:
+    """Arguments that do not fit may be long, and collections are rare."""
+
+    class Argument:
+        pass
+
+    def refuse() -> None:
+        raise ValueError("does not fit")
+
+    async def call() -> None:
+        argument = Argument()
+        left.append(weakref.ref(argument))
+        await compute(refuse, size=INLINE_SIZE + 1)
+
+    left: list[weakref.ref[Argument]] = []
+    places: list[str] = []
+    gc.disable()
+    try:
+        try:
+            await call()
+        except ValueError as exc:
+            places = [entry.name for entry in traceback.extract_tb(exc.__traceback__)]
+        await until(lambda: left[0]() is None)  # the thread lets go a moment later
+    finally:
+        gc.enable()
+    assert places[-1] == "refuse", "where it was raised is seen"
 
 
 async def test_much_that_is_computed_at_once_takes_no_thread_from_what_reads_files() -> None:
