@@ -224,6 +224,8 @@ class WaitingSandbox:
                 await exit_of(self._process)
             if self._process.returncode is None:
                 raise unkillable(self._process) from exc
+            if stop.passed and exc.may_have_run:  # it left: asked to end before it had the whole call
+                return Ended.by_code(EXIT_KILLED, timed_out=True)
             if not exc.may_have_run or self._process.returncode not in (EXIT_KILLED, -signal.SIGKILL):
                 raise
             return Ended.by_code(EXIT_KILLED)  # the kernel, for the memory limit; or somebody outside

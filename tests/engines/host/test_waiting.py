@@ -413,6 +413,14 @@ signal.pause()
     assert (result.timed_out, result.exit_code, result.output) == (True, 5, "ready\nlast words\n")
 
 
+async def test_a_deadline_that_passes_before_the_tool_has_begun_is_that_tools_end(bench: Bench) -> None:
+    """praxis-init is asked to end, and may not have taken the whole call yet."""
+    for seconds in (0.0001, 0.0003, 0.0005, 0.001, 0.002) * 5:
+        contract = bench.case.sh("sleep 1000", timeout=seconds)
+        await warmed(bench, contract)
+        assert (await bench.run(contract)).timed_out
+
+
 @pytest.mark.usefixtures("patience")
 async def test_a_tool_whose_call_is_cancelled_may_finish_what_it_does(bench: Bench, tmp_path: Path) -> None:
     source = """
