@@ -146,11 +146,14 @@ class Chaos:
         return self.ground.remains_of(process.pid, mark)
 
     async def _see_calls_gone(self, server: Remains) -> None:
-        """The server lives on with the sandboxes that wait for a call, and only what ran for the client that is gone
-        must be."""
+        """The server lives on with the sandboxes that wait for a call, and what stands by for the next one, and only
+        what ran for the client that is gone must be: commands, which are seen by themselves, wherever they run."""
+
+        def waits(process: str) -> bool:
+            return " sandbox --standby " in process or (" sandbox --layout " in process and "--reply" not in process)
 
         def left() -> list[str]:
-            return [each for each in marked_processes(server) if " sandbox --layout " not in each or "--reply" in each]
+            return [each for each in marked_processes(server) if not waits(each)]
 
         await until_none(left, GONE_WITHIN, f"round {self._number}, client gone, server not")
 
