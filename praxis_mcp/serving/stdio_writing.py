@@ -10,7 +10,7 @@ import socket
 import stat
 import sys
 import threading
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Callable
 
 import anyio
@@ -47,7 +47,8 @@ class Outgoing(ObjectSendStream[SessionMessage]):
     def __init__(self, writer: Writer, answered: RequestId | None) -> None:
         self._writer = writer
         self._answered = answered
-        self._waiting: deque[tuple[SessionMessage | bytes, anyio.Event]] = deque()
+        # By what its sender waits for. One that is cancelled finds its own at once: thousands may be, together.
+        self._waiting: OrderedDict[anyio.Event, SessionMessage | bytes] = OrderedDict()
         self._is_writing = self._is_closed = self._is_broken = False
         self._wake = anyio.Event()
 
@@ -66,14 +67,11 @@ class Outgoing(ObjectSendStream[SessionMessage]):
         if not (self._waiting or self._is_writing):
             self._write_at_once(item)
             return
-        entry = (item, anyio.Event())
-        self._put(entry)
+        taken = self._put(item)
         try:
-            await entry[1].wait()
-        except BaseException:
-            if not entry[1].is_set():
-                self._waiting.remove(entry)
-            raise
+            await taken.wait()
+        finally:
+            self._waiting.pop(taken, None)
 
     async def write_what_waits(self) -> None:
         """Until this is closed and all is written, or nobody reads."""
@@ -83,7 +81,7 @@ class Outgoing(ObjectSendStream[SessionMessage]):
                     self._wake = anyio.Event()
                     await self._wake.wait()
                     continue
-                item, taken = self._waiting.popleft()
+                taken, item = self._waiting.popitem(last=False)
                 self._is_writing = True
                 taken.set()
                 data = item if isinstance(item, bytes) else self._encoded(item)
@@ -92,7 +90,7 @@ class Outgoing(ObjectSendStream[SessionMessage]):
                 self._is_writing = False
         finally:
             self._is_broken = True
-            for _, taken in self._waiting:
+            for taken in self._waiting:
                 taken.set()
             self._waiting.clear()
 
@@ -114,11 +112,13 @@ class Outgoing(ObjectSendStream[SessionMessage]):
             _client_is_gone(exc)
             left = None
         if left != b"":
-            self._put((left or b"", anyio.Event()))
+            self._put(left or b"")
 
-    def _put(self, entry: tuple[SessionMessage | bytes, anyio.Event]) -> None:
-        self._waiting.append(entry)
+    def _put(self, item: SessionMessage | bytes) -> anyio.Event:
+        taken = anyio.Event()
+        self._waiting[taken] = item
         self._wake.set()
+        return taken
 
     def _encoded(self, item: SessionMessage) -> bytes | None:
         """As it is written; None for one that is left out."""

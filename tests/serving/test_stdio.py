@@ -344,6 +344,23 @@ async def test_a_sender_that_is_cancelled_leaves_its_message_whole() -> None:
     assert [message["params"]["data"][:4] for message in got] == ["xxxx", "next"]
 
 
+async def test_thousands_that_wait_for_a_client_are_given_up_at_once() -> None:
+    """A server that is told to end would be killed meanwhile."""
+    own, other = socket.socketpair()
+    with own, other:
+        async with stdio_streams(Wire(own.fileno(), own.fileno())) as (_, outgoing):
+            with anyio.fail_after(LIMIT):
+                await outgoing.send(notification("x" * 1_000_000))
+                async with anyio.create_task_group() as tasks:
+                    for _ in range(6000):
+                        tasks.start_soon(outgoing.send, notification("later"))
+                    await anyio.wait_all_tasks_blocked()
+                    began = time.process_time()
+                    tasks.cancel_scope.cancel()
+            assert time.process_time() - began < 4  # where each looks through all for its own, 13
+            other.close()
+
+
 async def test_a_million_blank_lines_cost_what_they_are_long() -> None:
     ping = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
     began = time.process_time()
