@@ -271,3 +271,19 @@ def test_the_checked_waiter_runs_a_call_and_refuses_nonsense(checked_binary: Pat
             while waiting.told.refusal is None and waiting.hear():
                 pass
             assert reason in (waiting.told.refusal or "")
+
+
+def test_output_of_a_short_command_is_not_waited_for_by_looking_again_and_again(wait: PraxisWait) -> None:
+    """It has ended within the moment for which its output stays in its pipes. That the moment is over must be seen
+    where there is no room for output, too. Whether a command is so fast is up to the machine: some are."""
+    for _ in range(5):
+        with wait.start() as waiting:
+            waiting.send(whole(sh("printf %65536s; printf %65536s >&2")))
+            with pytest.raises(subprocess.TimeoutExpired):
+                waiting.process.wait(0.1)
+            assert Path(f"/proc/{waiting.process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "S"
+            while waiting.told.end is None and waiting.hear():
+                pass
+            assert (len(waiting.told.stdout), len(waiting.told.stderr)) == (65536, 65536)
+            waiting.close()
+            gone(waiting, 0)

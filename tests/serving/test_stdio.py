@@ -349,15 +349,15 @@ async def test_thousands_that_wait_for_a_client_are_given_up_at_once() -> None:
     own, other = socket.socketpair()
     with own, other:
         async with stdio_streams(Wire(own.fileno(), own.fileno())) as (_, outgoing):
+            began = time.process_time()
             with anyio.fail_after(LIMIT):
                 await outgoing.send(notification("x" * 1_000_000))
                 async with anyio.create_task_group() as tasks:
                     for _ in range(6000):
                         tasks.start_soon(outgoing.send, notification("later"))
                     await anyio.wait_all_tasks_blocked()
-                    began = time.process_time()
                     tasks.cancel_scope.cancel()
-            assert time.process_time() - began < 4  # where each looks through all for its own, 13
+            assert time.process_time() - began < 5  # where each looks through all for its own, 14
             other.close()
 
 
