@@ -133,7 +133,8 @@ class Writer:
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
-        self._is_pipe = tells_readiness(descriptor)
+        # A file as well: no reader can keep one waiting, and where both ends are files the input's comes at once.
+        self._is_prompt = tells_readiness(descriptor) or _is_file(descriptor)
         self._socket = socket.socket(fileno=os.dup(descriptor)) if _is_socket(descriptor) else None
         self._token = anyio.lowlevel.current_token()
         self._queue: queue.SimpleQueue[tuple[bytes, Callable[[bool], None]]] | None = None
@@ -159,7 +160,7 @@ class Writer:
                 return 0
         written = 0
         # What PIPE_BUF is the size of, a pipe takes without blocking once it is ready (poll(2), pipe(7)).
-        while self._is_pipe and written < min(len(data), _WRITTEN_AT_ONCE) and self._is_ready():
+        while self._is_prompt and written < min(len(data), _WRITTEN_AT_ONCE) and self._is_ready():
             written += os.write(self._descriptor, data[written : written + select.PIPE_BUF])
         return written
 
@@ -188,6 +189,10 @@ class Writer:
                 anyio.from_thread.run_sync(finished, _write_all(self._descriptor, data), token=self._token)
         except SERVER_ENDED:
             logger.debug("the server ended before the last message was written")
+
+
+def _is_file(descriptor: int) -> bool:
+    return sys.platform != "win32" and stat.S_ISREG(os.fstat(descriptor).st_mode)
 
 
 def _is_socket(descriptor: int) -> bool:

@@ -361,6 +361,17 @@ async def test_thousands_that_wait_for_a_client_are_given_up_at_once() -> None:
             other.close()
 
 
+async def test_a_file_has_each_message_once_it_is_sent(tmp_path: Path) -> None:
+    """Behind `praxis-mcp serve < requests > answers` the input ends at once, and with it what has still to be sent."""
+    path = tmp_path / "answers"
+    own, other = socket.socketpair()
+    with own, other, path.open("wb") as file:
+        async with stdio_streams(Wire(own.fileno(), file.fileno())) as (_, outgoing):
+            for text in ("first", "second"):
+                await outgoing.send(notification(text))
+                assert json.loads(path.read_text().splitlines()[-1])["params"]["data"] == text
+
+
 async def test_a_million_blank_lines_cost_what_they_are_long() -> None:
     ping = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
     began = time.process_time()
