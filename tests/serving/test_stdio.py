@@ -344,7 +344,7 @@ async def test_a_sender_that_is_cancelled_leaves_its_message_whole() -> None:
     assert [message["params"]["data"][:4] for message in got] == ["xxxx", "next"]
 
 
-async def test_thousands_that_wait_for_a_client_are_given_up_at_once() -> None:
+async def test_thousands_that_wait_for_a_client_are_let_go_at_once() -> None:
     """A server that is told to end would be killed meanwhile."""
     own, other = socket.socketpair()
     with own, other:
