@@ -123,15 +123,17 @@ class OwnLauncher(Launcher):
             early = None
             if later is not None and len(later) < MOST_LEAVING:
                 early = EarlyEnd(reply, later, release)
+            has_ended = False
             try:
                 async with context.collectors(plan) as streams:
                     end = await self._run_in(plan, context, prepare, group, streams, reply, early)
                     context.phases.enter(Phase.COLLECT)
                     out_of_memory = group.out_of_memory
+                has_ended = True
             finally:
                 looked.set()
                 if early is None or not early.is_taken:
-                    await group.remove(later)
+                    await group.remove(later if has_ended else None)  # of a call that is broken off nothing is left
         return Finished(replace(end, out_of_memory=out_of_memory), *streams.captured)
 
     async def why_no_layer(self, place: Path) -> str | None:
